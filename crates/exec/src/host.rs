@@ -1,0 +1,287 @@
+//! A host, over one SSH connection.
+
+use std::{
+    ffi::OsString,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use tempfile::TempDir;
+
+use crate::{Cmd, Error, Output, Target, cmd::last_lines};
+
+/// A connected host.
+///
+/// The connection is one `ssh` process of ours, which all calls share. It ends when this value is
+/// dropped, and by itself when this process dies: it runs a `cat` there whose input we hold. (A
+/// command that runs at that moment runs to its end first.)
+#[derive(Debug)]
+pub struct Host {
+    target: Target,
+    /// Holds the control socket and forwarded sockets; short, since a socket's path must be.
+    dir: TempDir,
+    master: Child,
+    sockets: AtomicUsize,
+}
+
+/// A file to upload.
+pub struct File {
+    /// Its path below the folder.
+    pub path: String,
+    /// Its mode, e.g. `0o600`.
+    pub mode: u32,
+    /// What is in it; never shown.
+    pub bytes: Vec<u8>,
+}
+
+/// A process at the far end that lives for as long as this value, and dies with the connection.
+#[derive(Debug)]
+pub struct Held {
+    process: Child,
+    answer: String,
+}
+
+impl Host {
+    /// Connects.
+    pub fn connect(target: &Target) -> Result<Host, Error> {
+        let dir = tempfile::Builder::new()
+            .prefix("dd-")
+            .tempdir()
+            .map_err(|source| Error::File { path: std::env::temp_dir(), source })?;
+        let said = dir.path().join("said");
+        let stderr = std::fs::File::create(&said)
+            .map_err(|source| Error::File { path: said.clone(), source })?;
+
+        let mut args = target.options();
+        args.extend(["-M", "-S"].map(OsString::from));
+        args.push(socket(&dir).into());
+        args.extend(["-o", "ControlPersist=no"].map(OsString::from));
+        args.extend(["--".into(), target.destination.clone().into()]);
+        args.push("echo connected && exec cat >/dev/null".into());
+        let mut master = spawn(&args, stderr.into())?;
+        let mut answer = String::new();
+        let stdout = master.stdout.take().expect("it was asked for");
+        // A login script may talk first.
+        let connected = BufReader::new(stdout)
+            .lines()
+            .map_while(Result::ok)
+            .inspect(|line| line.clone_into(&mut answer))
+            .any(|line| line == "connected");
+        let host = Host { target: target.clone(), dir, master, sockets: AtomicUsize::new(0) };
+        if connected {
+            Ok(host)
+        } else {
+            let said = std::fs::read_to_string(said).unwrap_or_default();
+            Err(Error::of_ssh(target, &said))
+        }
+    }
+
+    /// Runs a command there; the caller judges how it ended.
+    pub fn output(&self, cmd: &Cmd) -> Result<Output, Error> {
+        let output = self.call(cmd)?.output()?;
+        self.check(output)
+    }
+
+    /// Runs a command there; it must succeed. Answers its standard output.
+    pub fn read(&self, cmd: &Cmd) -> Result<String, Error> {
+        cmd.checked(&self.output(cmd)?)
+    }
+
+    /// Runs a command there, on our own terminal; it must succeed.
+    pub fn stream(&self, cmd: &Cmd) -> Result<(), Error> {
+        let status = self.call(cmd)?.status()?;
+        if status.success() {
+            return Ok(());
+        }
+        let output = self.check(Output { status, stdout: Vec::new(), stderr: Vec::new() })?;
+        cmd.checked(&output).map(drop)
+    }
+
+    /// Puts files into a folder there, which appears whole or not at all, in place of what was
+    /// there. They travel as one stream.
+    pub fn upload(&self, files: &[File], dir: &str) -> Result<(), Error> {
+        /// `tar` fails on a stream that was cut, so the folder gets its name only when complete.
+        const SCRIPT: &str = r#"
+            set -eu
+            umask 077
+            mkdir -p "$(dirname "$1")"
+            new=$(mktemp -d "$1.partial-XXXXXX")
+            trap 'rm -rf "$new"' EXIT
+            tar -x -f - -C "$new"
+            sync -f "$new"
+            if [ -e "$1" ]; then mv -T "$1" "$new.old"; fi
+            mv -T "$new" "$1"
+            rm -rf "$new.old"
+        "#;
+        let mut tar = tar::Builder::new(Vec::new());
+        for file in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(file.mode);
+            header.set_size(file.bytes.len() as u64);
+            tar.append_data(&mut header, &file.path, file.bytes.as_slice())
+                .map_err(|source| Error::File { path: PathBuf::from(&file.path), source })?;
+        }
+        let stream =
+            tar.into_inner().map_err(|source| Error::File { path: PathBuf::from(dir), source })?;
+        self.read(&Cmd::new("sh").args(["-c", SCRIPT, "upload", dir]).stdin(stream)).map(drop)
+    }
+
+    /// Makes a socket there reachable through a socket here, whose path is the answer.
+    pub fn forward_socket(&self, remote: &str) -> Result<PathBuf, Error> {
+        let n = self.sockets.fetch_add(1, Ordering::Relaxed);
+        let local = self.dir.path().join(format!("s{n}"));
+        let forward = format!("{}:{remote}", local.display());
+        self.forward(&forward).map_err(|why| self.not_forwarded(remote, why))?;
+        Ok(local)
+    }
+
+    /// Makes a loopback port there reachable on our loopback: on `wanted`, or the next port that
+    /// is free; 0 is any. Answers the port.
+    pub fn forward_port(&self, remote: u16, wanted: u16) -> Result<u16, Error> {
+        let mut why = String::new();
+        for local in candidates(wanted) {
+            match self.forward(&format!("127.0.0.1:{local}:127.0.0.1:{remote}")) {
+                Ok(()) => return Ok(local),
+                // Somebody took it between our look and ssh's.
+                Err(said) => why = said,
+            }
+        }
+        Err(self.not_forwarded(&format!("port {remote}"), why))
+    }
+
+    /// Starts a process there that lives until the answer is dropped. Its first line of output is
+    /// awaited.
+    pub fn hold(&self, cmd: &Cmd) -> Result<Held, Error> {
+        let mut args = self.options();
+        args.push(cmd.line()?);
+        let mut process = spawn(&args, Stdio::piped())?;
+        let mut answer = String::new();
+        let stdout = process.stdout.take().expect("it was asked for");
+        let read = BufReader::new(stdout).read_line(&mut answer);
+        if read.is_err() || answer.is_empty() {
+            drop(process.stdin.take());
+            let output = process
+                .wait_with_output()
+                .map_err(|source| Error::Run { cmd: cmd.to_string(), source })?;
+            let output = Output {
+                status: output.status.into(),
+                stdout: output.stdout,
+                stderr: output.stderr,
+            };
+            return match self.check(output).and_then(|output| cmd.checked(&output)) {
+                Ok(_) => Err(Error::Lost { host: self.target.destination.clone() }),
+                Err(error) => Err(error),
+            };
+        }
+        Ok(Held { process, answer: answer.trim_end().to_owned() })
+    }
+
+    /// Whether the connection stands.
+    pub fn is_alive(&self) -> bool {
+        self.control("check", &[]).is_ok()
+    }
+
+    fn call(&self, cmd: &Cmd) -> Result<Cmd, Error> {
+        Ok(Cmd::new("ssh").args(self.options()).arg(cmd.line()?).stdin(cmd.input()))
+    }
+
+    /// `ssh` exits 255 for itself, but so may the command: only a dead connection is ours to tell.
+    fn check(&self, output: Output) -> Result<Output, Error> {
+        if output.status.code() == Some(255) && !self.is_alive() {
+            return Err(Error::Lost { host: self.target.destination.clone() });
+        }
+        Ok(output)
+    }
+
+    /// The options of a call over the connection; it never opens one of its own.
+    fn options(&self) -> Vec<OsString> {
+        // The first value of an option wins: without the master this must fail, not connect anew.
+        let mut args =
+            ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"].map(OsString::from).to_vec();
+        args.extend(self.target.options());
+        args.extend(["-S".into(), socket(&self.dir).into()]);
+        args.extend(["-T".into(), "--".into(), self.target.destination.clone().into()]);
+        args
+    }
+
+    fn forward(&self, forward: &str) -> Result<(), String> {
+        self.control("forward", &["-L", forward])
+    }
+
+    fn control(&self, what: &str, args: &[&str]) -> Result<(), String> {
+        let cmd = Cmd::new("ssh")
+            .args(self.target.options())
+            .arg("-S")
+            .arg(socket(&self.dir))
+            .args(["-O", what])
+            .args(args.iter().copied())
+            .arg("--")
+            .arg(self.target.destination.as_str());
+        let output = cmd.output().map_err(|error| error.to_string())?;
+        if output.status.success() { Ok(()) } else { Err(last_lines(&output.stderr, 1)) }
+    }
+
+    fn not_forwarded(&self, what: &str, why: String) -> Error {
+        if !self.is_alive() {
+            return Error::Lost { host: self.target.destination.clone() };
+        }
+        Error::Forward { what: what.to_owned(), host: self.target.destination.clone(), why }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        drop(self.master.stdin.take());
+        let _ = self.control("exit", &[]);
+        let _ = self.master.wait();
+    }
+}
+
+impl Held {
+    /// The first line the process said.
+    pub fn answer(&self) -> &str {
+        &self.answer
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // The end of its input is what it waits for.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+fn socket(dir: &TempDir) -> PathBuf {
+    dir.path().join("c")
+}
+
+/// Ports to try, in order: those that are free right now.
+pub(crate) fn candidates(wanted: u16) -> impl Iterator<Item = u16> {
+    let free = |port: u16| {
+        let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
+        listener.local_addr().ok().map(|it| it.port())
+    };
+    let range = if wanted == 0 { 0..=0 } else { wanted..=wanted.saturating_add(100) };
+    range.filter_map(free)
+}
+
+/// Starts `ssh` with pipes to its input and output. A child of its own kind: `duct` has no input
+/// that stays open.
+#[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
+fn spawn(args: &[OsString], stderr: Stdio) -> Result<Child, Error> {
+    let cmd = || Cmd::new("ssh").args(args).to_string();
+    Command::new("ssh")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing { program: "ssh".to_owned() },
+            _ => Error::Run { cmd: cmd(), source },
+        })
+}

@@ -1,0 +1,92 @@
+//! A forwarded port that stays when this program ends.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpStream},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use crate::{Cmd, Error, Target, host::candidates};
+
+/// A forwarded port that stays when this program ends. A file keeps its process and port.
+#[derive(Debug)]
+pub struct Tunnel;
+
+impl Tunnel {
+    /// Makes the host's loopback port `remote` reachable on ours: on `wanted`, or the next that is
+    /// free. The tunnel that `state` knows of is used, if it stands. Answers the port.
+    pub fn open(target: &Target, state: &Path, remote: u16, wanted: u16) -> Result<u16, Error> {
+        if let Some((_, port)) = standing(state) {
+            return Ok(port);
+        }
+        let mut why = String::from("no port is free");
+        for port in candidates(wanted) {
+            match start(target, state, remote, port) {
+                Ok(()) => return Ok(port),
+                Err(Started::Not(error)) => return Err(error),
+                Err(Started::Said(said)) if said.contains("in use") => why = said,
+                Err(Started::Said(said)) => return Err(Error::of_ssh(target, &said)),
+            }
+        }
+        let host = target.destination.clone();
+        Err(Error::Forward { what: format!("port {remote}"), host, why })
+    }
+
+    /// Closes the tunnel that `state` knows of, if it stands.
+    pub fn close(state: &Path) -> Result<(), Error> {
+        if let Some((pid, _)) = standing(state) {
+            Cmd::new("kill").arg(pid.to_string()).read()?;
+        }
+        let _ = fs::remove_file(state);
+        Ok(())
+    }
+}
+
+enum Started {
+    Not(Error),
+    Said(String),
+}
+
+#[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
+fn start(target: &Target, state: &Path, remote: u16, port: u16) -> Result<(), Started> {
+    let file = |source| Started::Not(Error::File { path: state.to_owned(), source });
+    let log = state.with_extension("log");
+    let stderr = fs::File::create(&log).map_err(file)?;
+    let mut ssh = Command::new("ssh")
+        .args(target.options())
+        .args(["-N", "-T", "-S", "none", "-L"])
+        .arg(format!("127.0.0.1:{port}:127.0.0.1:{remote}"))
+        .args(["--", &target.destination])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        // Of a group of its own: Ctrl-C in this terminal is not for it.
+        .process_group(0)
+        .spawn()
+        .map_err(|source| Started::Not(Error::Run { cmd: "ssh".to_owned(), source }))?;
+    loop {
+        if let Ok(Some(_)) = ssh.try_wait() {
+            return Err(Started::Said(fs::read_to_string(&log).unwrap_or_default()));
+        }
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    fs::write(state, format!("{} {port}\n", ssh.id())).map_err(file)
+}
+
+/// The process and port of a tunnel that stands.
+fn standing(state: &Path) -> Option<(u32, u16)> {
+    let text = fs::read_to_string(state).ok()?;
+    let (pid, port) = text.trim().split_once(' ')?;
+    let (pid, port) = (pid.parse().ok()?, port.parse().ok()?);
+    // The number may belong to another process by now.
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let line = String::from_utf8_lossy(&line).into_owned();
+    (line.starts_with("ssh\0") && line.contains(&format!("127.0.0.1:{port}:")))
+        .then_some((pid, port))
+}

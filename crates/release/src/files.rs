@@ -1,0 +1,128 @@
+//! The files a release is made of, as text.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+use settings::Settings;
+use sha2::{Digest as _, Sha256};
+
+use crate::{CANDIDATE, CORE_PORT, CORE_SERVICE, LOCATION, Layout, ReleaseId};
+
+/// A SHA-256 over content, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(String);
+
+impl Fingerprint {
+    /// Of several parts; moving a byte from one part to the next changes it.
+    pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Fingerprint {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        Fingerprint(format!("{:x}", hash.finalize()))
+    }
+
+    /// Its first twelve digits, enough for an image's tag.
+    pub fn short(&self) -> &str {
+        &self.0[..12]
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Everything a deploy is made from. Equal inputs make the same platform, so nothing is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The team's code, its locked dependencies and how its image is built.
+    pub core: Fingerprint,
+    /// The code server's Compose file and environment.
+    pub core_settings: Fingerprint,
+    /// The image of webserver and daemon.
+    pub platform: Fingerprint,
+    /// The platform's Compose file, `dagster.yaml`, environment and Postgres image.
+    pub platform_settings: Fingerprint,
+}
+
+/// The Compose override that gives the code server its environment: every setting of containers.
+///
+/// JSON is YAML that every Compose reads alike, so no value is ever quoted, expanded or cut by an
+/// `.env` parser on the host. It holds secrets.
+pub fn core_environment(settings: &Settings) -> String {
+    override_of(settings, &[CORE_SERVICE], |_| true)
+}
+
+/// The Compose override of the platform's services: they see the database's settings only.
+pub fn platform_environment(settings: &Settings) -> String {
+    override_of(settings, &["dagster-postgres", "dagster-webserver", "dagster-daemon"], |key| {
+        key.starts_with("POSTGRES_")
+    })
+}
+
+fn override_of(settings: &Settings, services: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+    // Compose expands `$` in every file it reads; doubled, it is a plain `$`.
+    let environment: BTreeMap<&str, String> = settings
+        .containers
+        .iter()
+        .filter(|(key, _)| wanted(key))
+        .map(|(key, value)| (key.as_str(), value.expose().replace('$', "$$")))
+        .collect();
+    let services: Map<_, _> = services
+        .iter()
+        .map(|service| ((*service).to_owned(), json!({ "environment": environment })))
+        .collect();
+    json!({ "services": services }).to_string()
+}
+
+/// `workspace.yaml`, the switch: it names the one code server that webserver and daemon ask.
+/// Without a release there is none to ask yet.
+pub fn workspace_yaml(live: Option<&ReleaseId>) -> String {
+    code_server(live, LOCATION)
+}
+
+/// `candidate.yaml`: a code server that the webserver alone looks at, before the switch.
+pub fn candidate_yaml(candidate: Option<&ReleaseId>) -> String {
+    code_server(candidate, CANDIDATE)
+}
+
+fn code_server(id: Option<&ReleaseId>, location: &str) -> String {
+    match id {
+        None => "load_from: []\n".to_owned(),
+        Some(id) => format!(
+            "load_from:\n  - grpc_server:\n      host: {}\n      port: {CORE_PORT}\n      location_name: {location}\n",
+            Layout::core_container(id)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_knows_where_one_part_ends() {
+        let of = |parts: &[&str]| Fingerprint::of(parts.iter().map(|it| it.as_bytes()));
+        assert_eq!(of(&["ab", "c"]), of(&["ab", "c"]));
+        assert_ne!(of(&["ab", "c"]), of(&["a", "bc"]));
+        assert_eq!(of(&[]).short(), "e3b0c44298fc");
+    }
+
+    #[test]
+    fn the_workspace_names_the_live_release_under_an_unchanging_location() {
+        let id = "20261123-142233-abc1234".parse().unwrap();
+        expect_test::expect![[r"
+            load_from:
+              - grpc_server:
+                  host: docker_dagster_core-20261123-142233-abc1234
+                  port: 4000
+                  location_name: dagster_core
+        "]]
+        .assert_eq(&workspace_yaml(Some(&id)));
+    }
+}

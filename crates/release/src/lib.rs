@@ -1,0 +1,42 @@
+//! Decides what a deploy does: from what should stand and what was observed, the [`Plan`].
+//!
+//! It never touches a host, a file or a clock: every policy here is a function on values.
+
+mod image_ref;
+
+mod release_id;
+
+mod layout;
+
+mod files;
+
+mod manifest;
+
+mod observed;
+
+mod plan;
+
+pub use self::{
+    files::{
+        Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
+    },
+    image_ref::{Digest, ImageRef, ParseImageRefError},
+    layout::Layout,
+    manifest::{Manifest, Outcome, Phase},
+    observed::{Compose, CoreContainer, Observed, ParseObservedError, PlatformContainer},
+    plan::{Change, Plan, Step},
+    release_id::{ParseReleaseIdError, ReleaseId},
+};
+
+/// The name Dagster knows the team's code by; schedules and sensors keep their state under it, so
+/// it never changes.
+pub const LOCATION: &str = "dagster_core";
+
+/// The name under which a new code server is looked at before the switch.
+pub const CANDIDATE: &str = "candidate";
+
+/// The service of the team's code, and the beginning of its container's name.
+pub const CORE_SERVICE: &str = "docker_dagster_core";
+
+/// The port a code server listens on, inside the environment's network only.
+pub const CORE_PORT: u16 = 4000;

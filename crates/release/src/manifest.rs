@@ -1,0 +1,61 @@
+//! What is written down about a release, beside its files on the host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ImageRef, Inputs, ReleaseId};
+
+/// `manifest.json` of a release. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The release.
+    pub id: ReleaseId,
+    /// The environment it was made for.
+    pub environment: String,
+    /// How far it came.
+    pub outcome: Outcome,
+    /// The last commit that touched what the images are made from.
+    pub git_sha: String,
+    /// Its subject line.
+    pub git_subject: String,
+    /// Whether there were changes that no commit holds.
+    pub dirty: bool,
+    /// Who deployed, from where: `ana@laptop`.
+    pub by: String,
+    /// When it began, RFC 3339, UTC.
+    pub at: String,
+    /// The code's image, by digest.
+    pub core_image: ImageRef,
+    /// The image of webserver and daemon, by digest.
+    pub platform_image: ImageRef,
+    /// The database's image.
+    pub postgres_image: ImageRef,
+    /// What it was made from.
+    pub inputs: Inputs,
+    /// Versions of the Dagster libraries, as the code server reports them.
+    #[serde(default)]
+    pub dagster: BTreeMap<String, String>,
+    /// How long each phase took.
+    #[serde(default)]
+    pub phases: Vec<Phase>,
+}
+
+/// How far a release came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Its files are on the host; it was never seen to serve.
+    Pending,
+    /// It was verified as what is served.
+    Deployed,
+}
+
+/// One phase of a deploy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}

@@ -1,0 +1,204 @@
+//! What was found on the host.
+
+use crate::{CORE_SERVICE, Layout, Manifest, ReleaseId};
+
+/// The Compose of the host. Only flags that 1.29 and its successors share are used, since 1.29
+/// exits 0 on a flag it does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compose {
+    /// `docker compose` or `docker-compose`.
+    pub command: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// One container of a release's code server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CoreContainer {
+    /// The release it serves.
+    pub release: ReleaseId,
+    /// Its id.
+    pub id: String,
+    /// `running`, `exited`, `restarting`, …
+    pub state: String,
+    /// The engine's own words: `Up 3 minutes (healthy)`.
+    pub status: String,
+}
+
+/// One container of the platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlatformContainer {
+    /// `dagster-postgres`, `dagster-webserver` or `dagster-daemon`.
+    pub service: String,
+    /// Its id.
+    pub id: String,
+    /// `running`, `exited`, `restarting`, …
+    pub state: String,
+    /// The engine's own words: `Up 3 minutes (healthy)`.
+    pub status: String,
+}
+
+/// The state of one environment on its host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// Where its things are.
+    pub layout: Layout,
+    /// The host's clock, in seconds since 1970.
+    pub now: u64,
+    /// What the host needs and has not: a program, `engine`, `permission` (to use the engine) or
+    /// `compose`.
+    pub lacks: Vec<String>,
+    /// Its Compose.
+    pub compose: Compose,
+    /// Free space where the engine keeps its images, in bytes.
+    pub disk_free: u64,
+    /// The release that `workspace.yaml` names: what is served.
+    pub live: Option<ReleaseId>,
+    /// What is written down of each release, oldest first.
+    pub manifests: Vec<Manifest>,
+    /// Folders that are no release, or not a whole one: a cut-off upload.
+    pub torn: Vec<String>,
+    /// The code servers.
+    pub cores: Vec<CoreContainer>,
+    /// Postgres, webserver and daemon, as far as they exist.
+    pub platform: Vec<PlatformContainer>,
+    /// Whether the loopback port that the UI shall have is free, or ours already.
+    pub ui_port_free: bool,
+}
+
+/// An answer of the host that was not understood.
+#[derive(Debug, thiserror::Error)]
+#[error("the host's answer was not understood at: {line}")]
+pub struct ParseObservedError {
+    /// The line.
+    pub line: String,
+}
+
+impl Observed {
+    /// Reads the answer of `observe.sh`: one fact a line, a word and its value.
+    pub fn parse(environment: &str, answer: &str) -> Result<Observed, ParseObservedError> {
+        let mut observed = Observed {
+            layout: Layout { environment: environment.to_owned(), dir: String::new() },
+            now: 0,
+            lacks: Vec::new(),
+            compose: Compose { command: String::new(), version: String::new() },
+            disk_free: 0,
+            live: None,
+            manifests: Vec::new(),
+            torn: Vec::new(),
+            cores: Vec::new(),
+            platform: Vec::new(),
+            ui_port_free: true,
+        };
+        for line in answer.lines().filter(|line| !line.is_empty()) {
+            observed.fact(line).ok_or_else(|| ParseObservedError { line: line.to_owned() })?;
+        }
+        observed.manifests.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(observed)
+    }
+
+    fn fact(&mut self, line: &str) -> Option<()> {
+        let (word, value) = line.split_once(' ').unwrap_or((line, ""));
+        match word {
+            "dir" => value.clone_into(&mut self.layout.dir),
+            "now" => self.now = value.parse().ok()?,
+            "lack" => self.lacks.push(value.to_owned()),
+            "compose" => {
+                let (command, version) = value.rsplit_once(' ')?;
+                self.compose = Compose { command: command.into(), version: version.into() };
+            }
+            "disk_free_kib" => self.disk_free = value.parse::<u64>().ok()? * 1024,
+            "live" => self.live = core_of(value),
+            "manifest" => {
+                let (dir, json) = value.split_once(' ').unwrap_or((value, ""));
+                match serde_json::from_str::<Manifest>(json) {
+                    Ok(manifest) if manifest.id.as_str() == dir => self.manifests.push(manifest),
+                    _ => self.torn.push(dir.to_owned()),
+                }
+            }
+            "ui_port_taken" => self.ui_port_free = false,
+            "container" => {
+                let mut fields = value.splitn(5, '\t').map(str::to_owned);
+                let mut next = || fields.next();
+                let (name, service, id, state) = (next()?, next()?, next()?, next()?);
+                let status = next()?;
+                match core_of(&name) {
+                    Some(release) => {
+                        self.cores.push(CoreContainer { release, id, state, status });
+                    }
+                    None => self.platform.push(PlatformContainer { service, id, state, status }),
+                }
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// What is written down of the release that is served.
+    pub fn live_manifest(&self) -> Option<&Manifest> {
+        let live = self.live.as_ref()?;
+        self.manifests.iter().find(|it| &it.id == live)
+    }
+
+    /// The release that served before the live one, if its code server still runs: the warm way
+    /// back.
+    pub fn warm(&self) -> Option<&ReleaseId> {
+        let live = self.live.as_ref()?;
+        let running = self.cores.iter().filter(|it| it.state == "running");
+        running.map(|it| &it.release).filter(|it| *it < live).max()
+    }
+
+    /// The code server of a release.
+    pub fn core(&self, id: &ReleaseId) -> Option<&CoreContainer> {
+        self.cores.iter().find(|it| &it.release == id)
+    }
+
+    /// Whether Postgres, webserver and daemon all run.
+    pub fn platform_runs(&self) -> bool {
+        ["dagster-postgres", "dagster-webserver", "dagster-daemon"].iter().all(|service| {
+            self.platform.iter().any(|it| it.service == *service && it.state == "running")
+        })
+    }
+}
+
+/// The release whose code server has this name.
+fn core_of(container: &str) -> Option<ReleaseId> {
+    container.strip_prefix(CORE_SERVICE)?.strip_prefix('-')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_facts_of_a_host_line_by_line() {
+        let observed = Observed::parse(
+            "prod",
+            "dir /home/d/dagster-deploy/prod\n\
+             compose docker compose 2.26.1\n\
+             disk_free_kib 2048\n\
+             live docker_dagster_core-20261101-000000-aaaaaaa\n\
+             manifest 20261101-000000-aaaaaaa {\"cut\": \n\
+             container docker_dagster_core-20261101-000000-aaaaaaa\tdocker_dagster_core\tc1\trunning\tUp 3 minutes\n\
+             container dagster-prod-dagster-daemon-1\tdagster-daemon\tc2\texited\tExited (1)\n\
+             ui_port_taken 3000\n",
+        )
+        .unwrap();
+        assert_eq!(
+            observed.layout.release(observed.live.as_ref().unwrap()),
+            "/home/d/dagster-deploy/prod/releases/20261101-000000-aaaaaaa"
+        );
+        assert_eq!(observed.compose.command, "docker compose");
+        assert_eq!(observed.disk_free, 2 << 20);
+        assert_eq!(observed.torn, ["20261101-000000-aaaaaaa"]);
+        assert_eq!(observed.cores[0].state, "running");
+        assert_eq!(observed.platform[0].service, "dagster-daemon");
+        assert!(!observed.ui_port_free && !observed.platform_runs());
+    }
+
+    #[test]
+    fn an_answer_that_is_not_understood_is_named() {
+        let error = Observed::parse("prod", "dir /d\nBash: out of memory\n").unwrap_err();
+        assert_eq!(error.line, "Bash: out of memory");
+    }
+}

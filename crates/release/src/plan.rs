@@ -1,0 +1,479 @@
+//! What a deploy will do, decided before it does any of it.
+
+use std::fmt;
+
+use crate::{ImageRef, Inputs, Observed, Outcome, ReleaseId};
+
+/// How many deployed releases stay on the host, the live one included.
+const KEEP: usize = 5;
+
+/// What a deploy will do. An empty plan means that what should stand does stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The release that will be made.
+    pub release: ReleaseId,
+    /// The release that is served now, the one to go back to.
+    pub from: Option<ReleaseId>,
+    /// Why there is something to do.
+    pub changes: Vec<Change>,
+    /// What will be done, in order.
+    pub steps: Vec<Step>,
+}
+
+/// A reason for a deploy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing serves yet.
+    First,
+    /// The team's code, or a library it is locked to.
+    Code,
+    /// Settings or the Compose file of the code server.
+    CodeSettings,
+    /// The image of webserver and daemon.
+    PlatformImage,
+    /// Settings, `dagster.yaml` or the Compose file of the platform.
+    PlatformSettings,
+    /// Something that should run does not.
+    Down(String),
+    /// The release that serves was never verified: a deploy was cut off.
+    Unverified,
+}
+
+/// One step of a deploy. After every prefix of the steps the platform serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Puts the release's folder on the host.
+    Upload,
+    /// Fetches the images that the host lacks, by digest.
+    Pull,
+    /// Starts or updates Postgres, webserver and daemon.
+    Platform,
+    /// Starts the release's code server beside the one that serves.
+    Start,
+    /// Asks the new code server for its definitions, from the platform's image.
+    Check,
+    /// Points webserver and daemon to the new code server.
+    Switch,
+    /// Waits until the new code is what is served.
+    Verify,
+    /// Runs the test job on the platform.
+    TestJob,
+    /// Writes down that the release serves.
+    Record,
+    /// Lets the code servers of older releases finish their runs and stop.
+    Retire(Vec<ReleaseId>),
+    /// Removes what no release needs any more.
+    Prune {
+        /// Releases whose stopped code server is removed.
+        containers: Vec<ReleaseId>,
+        /// Folders of releases.
+        releases: Vec<String>,
+        /// Images.
+        images: Vec<ImageRef>,
+    },
+}
+
+impl Step {
+    /// Its name in the timeline.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Step::Upload => "upload",
+            Step::Pull => "pull",
+            Step::Platform => "platform",
+            Step::Start => "start",
+            Step::Check => "check",
+            Step::Switch => "switch",
+            Step::Verify => "verify",
+            Step::TestJob => "test job",
+            Step::Record => "record",
+            Step::Retire(_) => "retire",
+            Step::Prune { .. } => "prune",
+        }
+    }
+}
+
+impl Plan {
+    /// Decides what brings the host from what was `observed` to what the `inputs` make.
+    pub fn new(release: ReleaseId, inputs: &Inputs, test_job: bool, observed: &Observed) -> Plan {
+        let changes = changes(inputs, observed);
+        let steps = if changes.is_empty() {
+            Vec::new()
+        } else {
+            steps(&release, &changes, test_job, observed)
+        };
+        Plan { release, from: observed.live.clone(), changes, steps }
+    }
+
+    /// Whether what should stand does stand.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+fn changes(inputs: &Inputs, observed: &Observed) -> Vec<Change> {
+    let Some(live) = observed.live_manifest() else { return vec![Change::First] };
+    let mut changes = Vec::new();
+    let mut note = |changed: bool, change: Change| {
+        if changed {
+            changes.push(change);
+        }
+    };
+    note(live.inputs.core != inputs.core, Change::Code);
+    note(live.inputs.core_settings != inputs.core_settings, Change::CodeSettings);
+    note(live.inputs.platform != inputs.platform, Change::PlatformImage);
+    note(live.inputs.platform_settings != inputs.platform_settings, Change::PlatformSettings);
+    note(live.outcome == Outcome::Pending, Change::Unverified);
+    note(
+        observed.core(&live.id).is_none_or(|it| it.state != "running"),
+        Change::Down("the code server".to_owned()),
+    );
+    for service in ["dagster-postgres", "dagster-webserver", "dagster-daemon"] {
+        let runs =
+            observed.platform.iter().any(|it| it.service == service && it.state == "running");
+        note(!runs, Change::Down(service.to_owned()));
+    }
+    changes
+}
+
+fn steps(
+    release: &ReleaseId,
+    changes: &[Change],
+    test_job: bool,
+    observed: &Observed,
+) -> Vec<Step> {
+    let platform = changes.iter().any(|change| match change {
+        Change::First | Change::PlatformImage | Change::PlatformSettings => true,
+        Change::Down(service) => service.starts_with("dagster-"),
+        Change::Code | Change::CodeSettings | Change::Unverified => false,
+    });
+    // Pulled first: what came by tag is named by its digest in the files that are uploaded.
+    let mut steps = vec![Step::Pull, Step::Upload];
+    if platform {
+        steps.push(Step::Platform);
+    }
+    steps.extend([Step::Start, Step::Check, Step::Switch, Step::Verify]);
+    if test_job {
+        steps.push(Step::TestJob);
+    }
+    steps.push(Step::Record);
+    // The release that serves now becomes the warm way back; older ones finish their runs.
+    let retired: Vec<ReleaseId> = observed
+        .cores
+        .iter()
+        .filter(|it| it.state == "running" || it.state == "restarting")
+        .map(|it| it.release.clone())
+        .filter(|id| id != release && Some(id) != observed.live.as_ref())
+        .collect();
+    if !retired.is_empty() {
+        steps.push(Step::Retire(retired));
+    }
+    steps.extend(prune(observed));
+    steps
+}
+
+/// Keeps the newest deployed releases, the live one, and every one that has a container still.
+fn prune(observed: &Observed) -> Option<Step> {
+    let live = observed.live.as_ref();
+    let stopped = |state: &str| matches!(state, "exited" | "created" | "dead");
+    let containers: Vec<ReleaseId> = observed
+        .cores
+        .iter()
+        .filter(|it| stopped(&it.state) && Some(&it.release) != live)
+        .map(|it| it.release.clone())
+        .collect();
+
+    let mut deployed = 0;
+    let (kept, dropped): (Vec<_>, Vec<_>) = observed.manifests.iter().rev().partition(|manifest| {
+        deployed += usize::from(manifest.outcome == Outcome::Deployed);
+        let recent = manifest.outcome == Outcome::Deployed && deployed < KEEP;
+        let has_container =
+            observed.core(&manifest.id).is_some_and(|it| !containers.contains(&it.release));
+        recent || has_container || Some(&manifest.id) == live
+    });
+    let images_of = |it: &&crate::Manifest| {
+        [it.core_image.clone(), it.platform_image.clone(), it.postgres_image.clone()]
+    };
+    let needed: Vec<ImageRef> = kept.iter().flat_map(images_of).collect();
+    let mut images: Vec<ImageRef> =
+        dropped.iter().flat_map(images_of).filter(|image| !needed.contains(image)).collect();
+    images.sort_by_key(ToString::to_string);
+    images.dedup();
+    let releases: Vec<String> =
+        dropped.iter().map(|it| it.id.to_string()).chain(observed.torn.iter().cloned()).collect();
+
+    let nothing = containers.is_empty() && releases.is_empty() && images.is_empty();
+    (!nothing).then_some(Step::Prune { containers, releases, images })
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::First => f.write_str("nothing serves yet"),
+            Change::Code => f.write_str("the code changed"),
+            Change::CodeSettings => f.write_str("settings of the code server changed"),
+            Change::PlatformImage => f.write_str("the image of webserver and daemon changed"),
+            Change::PlatformSettings => f.write_str("settings of the platform changed"),
+            Change::Down(what) => write!(f, "{what} is not running"),
+            Change::Unverified => f.write_str("the last deploy was cut off before it was verified"),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Upload => f.write_str("put the release on the host"),
+            Step::Pull => f.write_str("pull its images by digest"),
+            Step::Platform => f.write_str("start or update Postgres, webserver and daemon"),
+            Step::Start => f.write_str("start the new code server beside the one that serves"),
+            Step::Check => f.write_str("check the new code server's definitions"),
+            Step::Switch => f.write_str("switch webserver and daemon to it"),
+            Step::Verify => f.write_str("verify that it is what is served"),
+            Step::TestJob => f.write_str("run the test job on the platform"),
+            Step::Record => f.write_str("record the release"),
+            Step::Retire(releases) => write!(f, "let {} finish and stop", list(releases)),
+            Step::Prune { containers, releases, images } => write!(
+                f,
+                "remove {} stopped code servers, {} old releases, {} unused images",
+                containers.len(),
+                releases.len(),
+                images.len()
+            ),
+        }
+    }
+}
+
+fn list(releases: &[ReleaseId]) -> String {
+    releases.iter().map(ReleaseId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Plan { release, from, changes, steps } = self;
+        if steps.is_empty() {
+            return f.write_str("nothing to do");
+        }
+        match from {
+            Some(from) => writeln!(f, "{from} -> {release}, because:")?,
+            None => writeln!(f, "{release}, because:")?,
+        }
+        for change in changes {
+            writeln!(f, "  - {change}")?;
+        }
+        writeln!(f, "steps:")?;
+        for (n, step) in steps.iter().enumerate() {
+            let end = if n + 1 == steps.len() { "" } else { "\n" };
+            write!(f, "  {:>2}. {step}{end}", n + 1)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+    use crate::{CoreContainer, Fingerprint, Layout, Manifest, PlatformContainer};
+
+    const A: &str = "20261101-000000-aaaaaaa";
+    const B: &str = "20261102-000000-bbbbbbb";
+    const C: &str = "20261103-000000-ccccccc";
+    const NEW: &str = "20261123-142233-fffffff";
+
+    fn inputs(core: &str) -> Inputs {
+        let of = |text: &str| Fingerprint::of([text.as_bytes()]);
+        Inputs {
+            core: of(core),
+            core_settings: of("core settings"),
+            platform: of("platform"),
+            platform_settings: of("platform settings"),
+        }
+    }
+
+    fn manifest(id: &str, core: &str) -> Manifest {
+        let image = |name: &str| format!("registry.example/{name}:1").parse().unwrap();
+        Manifest {
+            id: id.parse().unwrap(),
+            environment: "prod".into(),
+            outcome: Outcome::Deployed,
+            git_sha: "abc".into(),
+            git_subject: "Subject".into(),
+            dirty: false,
+            by: "ana@laptop".into(),
+            at: "2026-11-01T00:00:00Z".into(),
+            core_image: image(core),
+            platform_image: image("platform"),
+            postgres_image: image("postgres"),
+            inputs: inputs(core),
+            dagster: std::collections::BTreeMap::new(),
+            phases: Vec::new(),
+        }
+    }
+
+    fn core(id: &str, state: &str) -> CoreContainer {
+        let (release, state) = (id.parse().unwrap(), state.to_owned());
+        CoreContainer { release, id: format!("c-{id}"), state, status: String::new() }
+    }
+
+    /// A host on which `live` serves, after the releases `before` it.
+    fn host(before: &[(&str, &str)], live: Option<&str>) -> Observed {
+        let mut observed = Observed::parse("prod", "dir /home/d/dagster-deploy/prod\n").unwrap();
+        observed.layout = Layout { environment: "prod".into(), dir: "/d".into() };
+        observed.live = live.map(|it| it.parse().unwrap());
+        for (id, state) in before {
+            observed.manifests.push(manifest(id, "code"));
+            observed.cores.push(core(id, state));
+        }
+        if live.is_some() {
+            for service in ["dagster-postgres", "dagster-webserver", "dagster-daemon"] {
+                observed.platform.push(PlatformContainer {
+                    service: service.into(),
+                    id: service.into(),
+                    state: "running".into(),
+                    status: "Up".into(),
+                });
+            }
+        }
+        observed
+    }
+
+    #[track_caller]
+    fn check(observed: &Observed, inputs: &Inputs, expected: &Expect) {
+        let plan = Plan::new(NEW.parse().unwrap(), inputs, true, observed);
+        expected.assert_eq(&plan.to_string());
+    }
+
+    #[test]
+    fn an_empty_host_gets_everything() {
+        check(
+            &host(&[], None),
+            &inputs("code"),
+            &expect![[r#"
+                20261123-142233-fffffff, because:
+                  - nothing serves yet
+                steps:
+                   1. pull its images by digest
+                   2. put the release on the host
+                   3. start or update Postgres, webserver and daemon
+                   4. start the new code server beside the one that serves
+                   5. check the new code server's definitions
+                   6. switch webserver and daemon to it
+                   7. verify that it is what is served
+                   8. run the test job on the platform
+                   9. record the release"#]],
+        );
+    }
+
+    #[test]
+    fn nothing_changed_is_nothing_to_do() {
+        check(&host(&[(A, "running")], Some(A)), &inputs("code"), &expect!["nothing to do"]);
+    }
+
+    #[test]
+    fn changed_code_swaps_the_code_server_alone() {
+        check(
+            &host(&[(A, "running")], Some(A)),
+            &inputs("new code"),
+            &expect![[r#"
+                20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+                  - the code changed
+                steps:
+                   1. pull its images by digest
+                   2. put the release on the host
+                   3. start the new code server beside the one that serves
+                   4. check the new code server's definitions
+                   5. switch webserver and daemon to it
+                   6. verify that it is what is served
+                   7. run the test job on the platform
+                   8. record the release"#]],
+        );
+    }
+
+    #[test]
+    fn the_release_before_the_last_is_retired_and_a_stopped_one_removed() {
+        let observed = host(&[(A, "exited"), (B, "running"), (C, "running")], Some(C));
+        check(
+            &observed,
+            &inputs("new code"),
+            &expect![[r#"
+                20261103-000000-ccccccc -> 20261123-142233-fffffff, because:
+                  - the code changed
+                steps:
+                   1. pull its images by digest
+                   2. put the release on the host
+                   3. start the new code server beside the one that serves
+                   4. check the new code server's definitions
+                   5. switch webserver and daemon to it
+                   6. verify that it is what is served
+                   7. run the test job on the platform
+                   8. record the release
+                   9. let 20261102-000000-bbbbbbb finish and stop
+                  10. remove 1 stopped code servers, 0 old releases, 0 unused images"#]],
+        );
+    }
+
+    #[test]
+    fn a_stopped_daemon_is_started_again() {
+        let mut observed = host(&[(A, "running")], Some(A));
+        observed.platform[2].state = "exited".into();
+        check(
+            &observed,
+            &inputs("code"),
+            &expect![[r#"
+                20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+                  - dagster-daemon is not running
+                steps:
+                   1. pull its images by digest
+                   2. put the release on the host
+                   3. start or update Postgres, webserver and daemon
+                   4. start the new code server beside the one that serves
+                   5. check the new code server's definitions
+                   6. switch webserver and daemon to it
+                   7. verify that it is what is served
+                   8. run the test job on the platform
+                   9. record the release"#]],
+        );
+    }
+
+    #[test]
+    fn a_deploy_cut_off_after_the_switch_is_verified_by_the_next() {
+        let mut observed = host(&[(A, "running"), (B, "running")], Some(B));
+        observed.manifests[1].outcome = Outcome::Pending;
+        check(
+            &observed,
+            &inputs("code"),
+            &expect![[r#"
+                20261102-000000-bbbbbbb -> 20261123-142233-fffffff, because:
+                  - the last deploy was cut off before it was verified
+                steps:
+                   1. pull its images by digest
+                   2. put the release on the host
+                   3. start the new code server beside the one that serves
+                   4. check the new code server's definitions
+                   5. switch webserver and daemon to it
+                   6. verify that it is what is served
+                   7. run the test job on the platform
+                   8. record the release
+                   9. let 20261101-000000-aaaaaaa finish and stop"#]],
+        );
+    }
+
+    #[test]
+    fn the_newest_releases_stay_and_images_that_one_of_them_uses() {
+        let ids: Vec<String> =
+            (1..=8).map(|day| format!("202610{day:02}-000000-abc{day}")).collect();
+        let mut observed = host(&[], Some(&ids[7]));
+        for (n, id) in ids.iter().enumerate() {
+            // The oldest two share an image that only they use; the third shares the live one's.
+            let code = if n < 2 { "old" } else { "code" };
+            observed.manifests.push(manifest(id, code));
+        }
+        let Some(Step::Prune { containers, releases, images }) = prune(&observed) else {
+            panic!("nothing to prune");
+        };
+        assert_eq!(containers, []);
+        assert_eq!(releases, [ids[3].as_str(), &ids[2], &ids[1], &ids[0]]);
+        assert_eq!(images, ["registry.example/old:1".parse().unwrap()]);
+    }
+}

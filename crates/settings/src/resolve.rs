@@ -1,0 +1,424 @@
+//! From template, file and process to one typed value.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{
+    Error, Item, Origin, Problem, Template, Value,
+    error::{did_you_mean, similar},
+    line::{Line, parse},
+    template::seconds,
+};
+
+/// The settings of an environment.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The environment, e.g. `prod`.
+    pub environment: String,
+    /// The deployer's own: keys that begin with `DEPLOY_`.
+    pub deploy: Deploy,
+    /// The containers': all other keys.
+    pub containers: BTreeMap<String, Value>,
+}
+
+/// The deployer's settings. The templates say what each is for.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "each is a key of the templates, which document it")]
+pub struct Deploy {
+    pub host: String,
+    pub ssh_port: Option<u16>,
+    pub ssh_key: Option<PathBuf>,
+    pub ssh_known_hosts: Option<PathBuf>,
+    pub ssh_proxy: Option<String>,
+    pub dir: String,
+    pub registry: String,
+    pub registry_user: Option<String>,
+    pub registry_password: Option<Value>,
+    pub python_image: String,
+    pub postgres_image: String,
+    pub ui_port: u16,
+    pub local_port: u16,
+    pub start_timeout: Duration,
+    pub verify_timeout: Duration,
+    pub test_job: String,
+    pub allow_dirty: bool,
+    pub confirm: bool,
+    pub testbed: bool,
+    pub core_memory: String,
+    pub webserver_memory: String,
+    pub daemon_memory: String,
+    pub postgres_memory: String,
+}
+
+/// Values that begin so were copied from an example and never filled in.
+const PLACEHOLDERS: [&str; 4] = ["change-me", "changeme", "CHANGE_ME", "<"];
+
+/// Resolves an environment of the checkout at `root`. A later layer wins: template, what the
+/// testbed `facts` say, `.env.<environment>`, the `process`'s environment.
+pub fn resolve(
+    root: &Path,
+    environment: &str,
+    facts: &BTreeMap<String, String>,
+    process: &BTreeMap<String, String>,
+) -> Result<Settings, Error> {
+    let mut problems = Vec::new();
+    let template = template(root, environment, &mut problems)?;
+    let mut values: BTreeMap<String, Value> = BTreeMap::new();
+    let mut set = |item: &Item, text: &str, origin: Origin| {
+        let value = Value::new(text, item.sensitive, origin);
+        values.insert(item.key.clone(), value);
+    };
+    for item in &template.items {
+        if let Some(default) = &item.default {
+            set(item, default, Origin::Template);
+        }
+        if let Some(fact) = facts.get(&item.key) {
+            set(item, fact, Origin::Testbed);
+        }
+    }
+    for (line, key, text) in file(root, environment, &mut problems) {
+        let path = PathBuf::from(format!(".env.{environment}"));
+        if let Some(item) = template.item(&key) {
+            set(item, &text, Origin::File { path, line });
+        } else {
+            let similar = similar(&key, template.items.iter().map(|it| it.key.as_str()));
+            let message = format!(
+                "`{key}` is not a key of {}{}",
+                template.path.display(),
+                did_you_mean(similar.as_deref())
+            );
+            problems.push(Problem { path, line: Some(line), message });
+        }
+    }
+    for item in &template.items {
+        // An empty variable is how CI systems pass a secret that is not set.
+        if let Some(text) = process.get(&item.key).filter(|it| !it.is_empty()) {
+            set(item, text, Origin::Process);
+        }
+    }
+    for item in &template.items {
+        check(item, values.get(&item.key), environment, &template, &mut problems);
+    }
+    if problems.is_empty() {
+        Ok(settings(root, environment, values, process.get("HOME")))
+    } else {
+        Err(Error::Invalid { problems })
+    }
+}
+
+/// Whether an environment is a throwaway one: its template says `DEPLOY_TESTBED=true`.
+pub fn is_testbed(root: &Path, environment: &str) -> Result<bool, Error> {
+    Ok(peek(root, environment, "DEPLOY_TESTBED", &BTreeMap::new())?.as_deref() == Some("true"))
+}
+
+/// One plain setting, before the others can be resolved: what a testbed is made by.
+pub fn peek(
+    root: &Path,
+    environment: &str,
+    key: &str,
+    process: &BTreeMap<String, String>,
+) -> Result<Option<String>, Error> {
+    let mut problems = Vec::new();
+    let template = template(root, environment, &mut problems)?;
+    if !problems.is_empty() {
+        return Err(Error::Invalid { problems });
+    }
+    let default = || template.item(key).and_then(|it| it.default.clone());
+    Ok(process.get(key).filter(|it| !it.is_empty()).cloned().or_else(default))
+}
+
+fn template(
+    root: &Path,
+    environment: &str,
+    problems: &mut Vec<Problem>,
+) -> Result<Template, Error> {
+    let path = Path::new("env-templates").join(format!("{environment}.env"));
+    let plain =
+        environment.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-');
+    match fs::read_to_string(root.join(&path)) {
+        Ok(text) if plain => Ok(Template::parse(&path, &text, problems)),
+        _ => {
+            let known = environments(root);
+            let similar = similar(environment, known.iter().map(String::as_str));
+            Err(Error::Unknown { environment: environment.to_owned(), similar, known })
+        }
+    }
+}
+
+/// The environments there are templates of.
+fn environments(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("env-templates")).into_iter().flatten().flatten();
+    let mut known: Vec<String> = entries
+        .filter_map(|it| it.file_name().into_string().ok()?.strip_suffix(".env").map(str::to_owned))
+        .collect();
+    known.sort();
+    known
+}
+
+/// The lines of `.env.<environment>`; there may be no such file.
+fn file(
+    root: &Path,
+    environment: &str,
+    problems: &mut Vec<Problem>,
+) -> Vec<(usize, String, String)> {
+    let path = PathBuf::from(format!(".env.{environment}"));
+    let mut problem = |line: Option<usize>, message: String| {
+        problems.push(Problem { path: path.clone(), line, message });
+    };
+    let bytes = match fs::read(root.join(&path)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            problem(None, format!("cannot be read: {error}"));
+            return Vec::new();
+        }
+    };
+    let mode = fs::metadata(root.join(&path)).map_or(0, |it| it.permissions().mode());
+    if mode & 0o077 != 0 {
+        problem(None, format!("others may read it: chmod 600 {}", path.display()));
+    }
+    let Ok(text) = String::from_utf8(bytes) else {
+        problem(None, "is not UTF-8 text".to_owned());
+        return Vec::new();
+    };
+    let mut seen = BTreeSet::new();
+    let mut entries = Vec::new();
+    for (n, line) in (1..).zip(text.trim_start_matches('\u{feff}').split('\n')) {
+        match parse(line) {
+            Ok(Line::Entry(key, value)) => {
+                if !seen.insert(key.clone()) {
+                    problem(Some(n), format!("`{key}` stands here twice"));
+                }
+                entries.push((n, key, value));
+            }
+            Ok(Line::Blank | Line::Comment(_)) => {}
+            Err(message) => problem(Some(n), message),
+        }
+    }
+    entries
+}
+
+fn check(
+    item: &Item,
+    value: Option<&Value>,
+    environment: &str,
+    template: &Template,
+    problems: &mut Vec<Problem>,
+) {
+    let key = &item.key;
+    let Some(value) = value.filter(|it| !it.expose().is_empty()) else {
+        if item.required {
+            problems.push(Problem {
+                path: template.path.clone(),
+                line: Some(item.line),
+                message: format!("`{key}` has no value: give it one in .env.{environment}"),
+            });
+        }
+        return;
+    };
+    let (path, line) = match &value.origin {
+        Origin::Template => (template.path.clone(), Some(item.line)),
+        Origin::Testbed => (PathBuf::from("testbed"), None),
+        Origin::File { path, line } => (path.clone(), Some(*line)),
+        Origin::Process => (PathBuf::from("process environment"), None),
+    };
+    if PLACEHOLDERS.iter().any(|it| value.expose().starts_with(it)) {
+        let message = format!("`{key}` is a placeholder still");
+        problems.push(Problem { path: path.clone(), line, message });
+    }
+    if let Err(why) = item.kind.check(value.expose()) {
+        problems.push(Problem { path, line, message: format!("`{key}` {why}") });
+    }
+}
+
+/// Puts checked values into their types: what the templates promise is there.
+fn settings(
+    root: &Path,
+    environment: &str,
+    values: BTreeMap<String, Value>,
+    home: Option<&String>,
+) -> Settings {
+    let get = |key: &str| {
+        let value = values.get(&format!("DEPLOY_{key}"));
+        value.map(|it| it.expose().to_owned()).filter(|it| !it.is_empty())
+    };
+    let text = |key: &str| get(key).unwrap_or_default();
+    // `~/key` is what people write, and no shell expands it here.
+    let path = |key: &str| {
+        get(key).map(|it| match (it.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => Path::new(home).join(rest),
+            _ => root.join(it),
+        })
+    };
+    let port = |key: &str| get(key).and_then(|it| it.parse().ok());
+    let flag = |key: &str| get(key).as_deref() == Some("true");
+    let duration =
+        |key: &str| Duration::from_secs(get(key).and_then(|it| seconds(&it)).unwrap_or(60));
+    let memory = |key: &str| get(key).unwrap_or_else(|| "1g".to_owned());
+    let deploy = Deploy {
+        host: text("HOST"),
+        ssh_port: port("SSH_PORT"),
+        ssh_key: path("SSH_KEY"),
+        ssh_known_hosts: path("SSH_KNOWN_HOSTS"),
+        ssh_proxy: get("SSH_PROXY"),
+        dir: get("DIR").unwrap_or_else(|| format!("dagster-deploy/{environment}")),
+        registry: text("REGISTRY"),
+        registry_user: get("REGISTRY_USER"),
+        registry_password: values.get("DEPLOY_REGISTRY_PASSWORD").cloned(),
+        python_image: text("PYTHON_IMAGE"),
+        postgres_image: text("POSTGRES_IMAGE"),
+        ui_port: port("UI_PORT").unwrap_or(3000),
+        local_port: port("LOCAL_PORT").unwrap_or(3000),
+        start_timeout: duration("START_TIMEOUT"),
+        verify_timeout: duration("VERIFY_TIMEOUT"),
+        test_job: text("TEST_JOB"),
+        allow_dirty: flag("ALLOW_DIRTY"),
+        confirm: flag("CONFIRM"),
+        testbed: flag("TESTBED"),
+        core_memory: memory("CORE_MEMORY"),
+        webserver_memory: memory("WEBSERVER_MEMORY"),
+        daemon_memory: memory("DAEMON_MEMORY"),
+        postgres_memory: memory("POSTGRES_MEMORY"),
+    };
+    let containers = values.into_iter().filter(|(key, _)| !key.starts_with("DEPLOY_")).collect();
+    Settings { environment: environment.to_owned(), deploy, containers }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    const TEMPLATE: &str = "\
+# Where to.
+# @required
+DEPLOY_HOST=
+# @type=port
+DEPLOY_UI_PORT=3000
+
+# @required @sensitive
+POSTGRES_PASSWORD=
+# @type=enum(dev,prod)
+DAGSTER_ENV=prod
+";
+
+    /// A checkout with the template above as `prod` and this `.env.prod`.
+    fn checkout(env: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("env-templates")).unwrap();
+        fs::write(root.path().join("env-templates/prod.env"), TEMPLATE).unwrap();
+        let path = root.path().join(".env.prod");
+        fs::write(&path, env).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        root
+    }
+
+    fn layer(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[track_caller]
+    fn refused(env: &str, expected: &Expect) {
+        let root = checkout(env);
+        let error = resolve(root.path(), "prod", &layer(&[]), &layer(&[])).unwrap_err();
+        expected.assert_eq(&error.to_string());
+    }
+
+    #[test]
+    fn a_later_layer_wins_and_each_value_knows_where_it_came_from() {
+        let root = checkout("DEPLOY_HOST=vm\nPOSTGRES_PASSWORD='a b'\n");
+        let facts = layer(&[("DEPLOY_HOST", "testbed"), ("DEPLOY_UI_PORT", "3001")]);
+        let process = layer(&[("DAGSTER_ENV", "dev"), ("HOME", "/root"), ("DEPLOY_HOST", "")]);
+        let settings = resolve(root.path(), "prod", &facts, &process).unwrap();
+        assert_eq!(settings.deploy.host, "vm");
+        assert_eq!(settings.deploy.ui_port, 3001);
+        assert_eq!(settings.deploy.dir, "dagster-deploy/prod");
+        expect![[r#"
+            {
+                "DAGSTER_ENV": "dev",
+                "POSTGRES_PASSWORD": [redacted],
+            }
+        "#]]
+        .assert_debug_eq(&settings.containers);
+        assert_eq!(settings.containers["POSTGRES_PASSWORD"].expose(), "a b");
+        assert_eq!(settings.containers["POSTGRES_PASSWORD"].origin.to_string(), ".env.prod:2");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_and_no_value_is_shown() {
+        refused(
+            "DEPLOY_UI_PROT=1\nPOSTGRES_PASSWORD=hunter2$\nDEPLOY_UI_PORT=99999\nDEPLOY_UI_PORT=1\nDAGSTER_ENV=live\nnonsense\n",
+            &expect![[r#"
+                the settings are not right:
+                  .env.prod:2: `POSTGRES_PASSWORD`: `$`, `\` and quotes are read in different ways; put the value into 'single quotes'
+                  .env.prod:4: `DEPLOY_UI_PORT` stands here twice
+                  .env.prod:6: not a comment, and not KEY=value
+                  .env.prod:1: `DEPLOY_UI_PROT` is not a key of env-templates/prod.env, did you mean `DEPLOY_UI_PORT`?
+                  env-templates/prod.env:3: `DEPLOY_HOST` has no value: give it one in .env.prod
+                  env-templates/prod.env:8: `POSTGRES_PASSWORD` has no value: give it one in .env.prod
+                  .env.prod:5: `DAGSTER_ENV` must be one of dev, prod"#]],
+        );
+    }
+
+    #[test]
+    fn a_placeholder_is_no_value() {
+        refused(
+            "DEPLOY_HOST=vm\nPOSTGRES_PASSWORD=change-me\n",
+            &expect![[r#"
+                the settings are not right:
+                  .env.prod:2: `POSTGRES_PASSWORD` is a placeholder still"#]],
+        );
+    }
+
+    #[test]
+    fn a_file_that_others_may_read_is_refused() {
+        let root = checkout("DEPLOY_HOST=vm\nPOSTGRES_PASSWORD=x\n");
+        let path = root.path().join(".env.prod");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = resolve(root.path(), "prod", &layer(&[]), &layer(&[])).unwrap_err();
+        assert!(error.to_string().ends_with(".env.prod: others may read it: chmod 600 .env.prod"));
+    }
+
+    #[test]
+    fn an_unknown_environment_is_answered_with_those_that_exist() {
+        let root = checkout("");
+        for name in ["prdo", "../prod", "x"] {
+            let error = resolve(root.path(), name, &layer(&[]), &layer(&[])).unwrap_err();
+            let meant = if name == "prdo" { ", did you mean `prod`?" } else { "" };
+            assert!(
+                error.to_string().starts_with(&format!("there is no environment `{name}`")),
+                "{error}"
+            );
+            assert!(error.to_string().contains(meant), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_templates_are_sound_and_demo_needs_nothing_but_its_testbed() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for environment in environments(&root) {
+            let mut problems = Vec::new();
+            template(&root, &environment, &mut problems).unwrap();
+            assert_eq!(problems, []);
+        }
+        let facts = ["DEPLOY_HOST", "DEPLOY_REGISTRY", "POSTGRES_PASSWORD"].map(|key| (key, "x"));
+        resolve(&root, "demo", &layer(&facts), &layer(&[])).unwrap();
+        assert!(is_testbed(&root, "demo").unwrap() && !is_testbed(&root, "prod").unwrap());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_file_makes_it_panic(text in "\\PC{0,200}") {
+            let mut problems = Vec::new();
+            Template::parse(Path::new("t.env"), &text, &mut problems);
+            let root = checkout(&text);
+            let _ = resolve(root.path(), "prod", &layer(&[]), &layer(&[]));
+        }
+    }
+}
