@@ -1,0 +1,34 @@
+"""What Dagster is told of is sound in every environment."""
+
+import importlib
+
+import dagster as dg
+import pytest
+
+from dagster_core import definitions, resources
+from dagster_core.pipelines.test_job import test_job as job_under_test
+from dagster_core.pipelines.wait_job import wait_job
+
+
+@pytest.mark.parametrize("environment", resources.ENVIRONMENTS)
+def test_definitions_load(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_ENV", environment)
+    loaded = importlib.reload(definitions).defs
+    dg.Definitions.validate_loadable(loaded)
+    assert resources.use_production_credentials() == (environment == "prod")
+    assert len(resources.years()) == (61 if environment == "prod" else 6)
+
+
+def test_an_unknown_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_ENV", "live")
+    with pytest.raises(ValueError, match="expected one of dev, staging, prod, demo"):
+        resources.environment()
+
+
+def test_the_test_job_succeeds() -> None:
+    assert job_under_test.execute_in_process().success
+
+
+def test_the_wait_job_waits_as_long_as_it_is_told() -> None:
+    config = dg.RunConfig(ops={"wait": {"config": {"seconds": 0.01}}})
+    assert wait_job.execute_in_process(run_config=config).success
