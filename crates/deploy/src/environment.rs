@@ -1,0 +1,105 @@
+//! Where we are, and the settings of the environment that a verb names.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use exec::Cmd;
+use settings::Settings;
+use testbed::Testbed;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::exit::{Failure, Result};
+
+/// This checkout and this process's environment, read once.
+pub(crate) struct Here {
+    pub(crate) root: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+impl Here {
+    /// Reads the process's environment; the root is the folder above that holds `env-templates`.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place where this program reads its environment"
+    )]
+    pub(crate) fn look() -> Result<Here> {
+        let variables = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let start = std::env::current_dir()?;
+        let root = start.ancestors().find(|it| it.join("env-templates").is_dir());
+        match root {
+            Some(root) => Ok(Here { root: root.to_owned(), variables }),
+            None => Err(Failure::refused(anyhow::anyhow!(
+                "neither `{}` nor a folder above it holds `env-templates`",
+                start.display()
+            ))
+            .hint("run this inside your project's checkout")),
+        }
+    }
+
+    /// The settings of an environment; those of a testbed come from the testbed, which must stand.
+    pub(crate) async fn settings(&self, environment: &str) -> Result<Settings> {
+        let mut facts = BTreeMap::new();
+        if self.is_testbed(environment)? {
+            let Some(testbed) = Testbed::find(&self.root, environment).await? else {
+                let error = anyhow::anyhow!("`{environment}` is not up");
+                return Err(Failure::refused(error)
+                    .hint(format!("make it: cargo xtask deploy {environment}")));
+            };
+            facts = testbed.facts();
+        }
+        self.settings_with(environment, &facts)
+    }
+
+    /// The settings of an environment, given what its testbed says.
+    pub(crate) fn settings_with(
+        &self,
+        environment: &str,
+        facts: &BTreeMap<String, String>,
+    ) -> Result<Settings> {
+        settings::resolve(&self.root, environment, facts, &self.variables).map_err(Failure::refused)
+    }
+
+    /// Whether the environment is a throwaway one, made here.
+    pub(crate) fn is_testbed(&self, environment: &str) -> Result<bool> {
+        settings::is_testbed(&self.root, environment).map_err(Failure::refused)
+    }
+
+    /// One plain setting, before the others can be resolved.
+    pub(crate) fn peek(&self, environment: &str, key: &str) -> Result<Option<String>> {
+        settings::peek(&self.root, environment, key, &self.variables).map_err(Failure::refused)
+    }
+
+    /// The certificates this machine trusts: a proxy may re-sign what builds download.
+    pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
+        let named = self.variables.get("SSL_CERT_FILE").map(PathBuf::from);
+        named
+            .into_iter()
+            .chain([Path::new("/etc/ssl/certs/ca-certificates.crt").to_owned()])
+            .find(|it| it.is_file())
+    }
+
+    /// Who deploys, from where: `ana@laptop`.
+    pub(crate) fn who(&self) -> String {
+        let variable = |key: &&str| self.variables.get(*key).cloned();
+        let git = || Cmd::new("git").args(["config", "user.name"]).dir(&self.root).read().ok();
+        let user = ["GITHUB_ACTOR", "USER", "LOGNAME"].iter().find_map(variable).or_else(git);
+        let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+        let host = if host.trim().is_empty() { "unknown host" } else { host.trim() };
+        format!("{}@{host}", user.as_deref().unwrap_or("somebody"))
+    }
+
+    /// What the lock tells others of us: one line of JSON.
+    pub(crate) fn holder(&self, doing: &str) -> String {
+        serde_json::json!({ "by": self.who(), "at": now(), "doing": doing }).to_string()
+    }
+}
+
+/// This moment: RFC 3339, UTC, in whole seconds.
+pub(crate) fn now() -> String {
+    let now = OffsetDateTime::now_utc().replace_nanosecond(0).expect("0 is a nanosecond");
+    now.format(&Rfc3339).expect("a date of our era can be written")
+}

@@ -1,0 +1,61 @@
+//! Carries plans out: the verbs of `cargo xtask` that reach an engine or a host.
+//!
+//! It never decides what a deploy consists of (`release` does), and spawns no process but through
+//! `exec`.
+
+mod artifacts;
+mod environment;
+mod exit;
+mod project;
+mod report;
+mod rollout;
+mod session;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{environment::Here, exit::Result, verbs as verb};
+
+/// Dagster on one VM: deploy it, look at it, reach it.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", after_help = exit::EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Deploy(verb::Deploy),
+    Status(verb::Status),
+    Logs(verb::Logs),
+    Tunnel(verb::Tunnel),
+    Down(verb::Down),
+    Doctor(verb::Doctor),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.verb).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::eprint_line(&failure.to_string());
+            failure.code()
+        }
+    }
+}
+
+async fn run(verb: Verb) -> Result {
+    let here = Here::look()?;
+    match verb {
+        Verb::Deploy(it) => it.run(&here).await,
+        Verb::Status(it) => it.run(&here).await,
+        Verb::Logs(it) => it.run(&here).await,
+        Verb::Tunnel(it) => it.run(&here).await,
+        Verb::Down(it) => it.run(&here).await,
+        Verb::Doctor(it) => it.run(&here).await,
+    }
+}

@@ -1,0 +1,47 @@
+# Tells what is on the host: one fact a line, a word and its value. Changes nothing.
+# Arguments: environment, directory, port of the UI, Compose as it was found before (it takes its
+# time to tell).
+set -u
+case $2 in /*) dir=$2 ;; *) dir=$HOME/$2 ;; esac
+echo "dir $dir"
+echo "now $(date +%s)"
+
+for tool in docker flock tar sync; do
+  command -v "$tool" >/dev/null || echo "lack $tool"
+done
+if ! root=$(docker info --format '{{.DockerRootDir}}' 2>&1); then
+  case $root in *'permission denied'*) echo 'lack permission' ;; *) echo 'lack engine' ;; esac
+  exit 0
+fi
+if [ -n "$4" ]; then
+  echo "compose $4"
+elif version=$(docker compose version --short 2>/dev/null); then
+  echo "compose docker compose ${version#v}"
+elif version=$(docker-compose version --short 2>/dev/null); then
+  echo "compose docker-compose ${version#v}"
+else
+  echo 'lack compose'
+fi
+echo "disk_free_kib $(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print $4 }')"
+
+live=$(sed -n 's/^ *host: *//p' "$dir/workspace/workspace.yaml" 2>/dev/null)
+[ -z "$live" ] || echo "live $live"
+for release in "$dir"/releases/*/; do
+  [ -d "$release" ] || continue
+  echo "manifest $(basename "$release") $(cat "$release/manifest.json" 2>/dev/null)"
+done
+
+containers() {
+  docker ps --all --no-trunc --filter "label=com.docker.compose.project$1" \
+    --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}' |
+    grep -E "^dagster-$2	" | cut -f2- | sed 's/^/container /'
+}
+containers "=dagster-$1" "$1"
+containers '' "$1-core-[0-9a-z-]+"
+
+# Somebody else's program on the UI's port would make the webserver fail to start.
+if ! docker ps --filter "label=com.docker.compose.project=dagster-$1" --format '{{.Ports}}' | grep -q ":$3->" &&
+  (exec 3<>"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then
+  echo "ui_port_taken $3"
+fi
+exit 0

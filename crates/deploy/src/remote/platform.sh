@@ -1,0 +1,27 @@
+# Starts or updates Postgres, webserver and daemon. Compose recreates only what changed.
+# Arguments: Compose, project, the platform's folder, the release's folder, folder of the switch.
+set -eu
+umask 077
+compose=$1 project=$2 platform=$3 release=$4 workspace=$5
+for file in workspace.yaml candidate.yaml; do
+  [ -e "$workspace/$file" ] || {
+    echo 'load_from: []' >"$workspace/.new"
+    chmod 644 "$workspace/.new"
+    mv -T "$workspace/.new" "$workspace/$file"
+  }
+done
+# dagster.yaml is mounted as a file: written in place, so that the mount follows it.
+for file in platform.yaml dagster.yaml platform.env.json platform.env; do
+  cat "$release/$file" >"$platform/$file"
+done
+chmod 644 "$platform/dagster.yaml"
+# What dagster.yaml says is read when a process starts.
+before=$(cat "$platform/dagster.sum" 2>/dev/null || true)
+after=$(sha256sum <"$platform/dagster.yaml")
+run() {
+  $compose --project-name "$project" --env-file "$platform/platform.env" \
+    --file "$platform/platform.yaml" --file "$platform/platform.env.json" "$@"
+}
+run up --detach --no-build --remove-orphans 2>&1
+[ -z "$before" ] || [ "$before" = "$after" ] || run restart dagster-daemon dagster-webserver 2>&1
+printf '%s\n' "$after" >"$platform/dagster.sum"

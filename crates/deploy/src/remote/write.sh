@@ -1,0 +1,10 @@
+# Replaces a file at once: a reader sees the old one or the new one, whole.
+# Arguments: path, mode. Input: the content.
+set -eu
+umask 077
+new=$(mktemp "$1.XXXXXX")
+trap 'rm -f "$new"' EXIT
+cat >"$new"
+chmod "$2" "$new"
+sync "$new"
+mv -T "$new" "$1"

@@ -1,0 +1,402 @@
+//! Carries a plan out, step by step; undoes it when a step fails.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, anyhow};
+use images::{Engine, Login};
+use release::{
+    CANDIDATE, CORE_PORT, ImageRef, Inputs, LOCATION, Layout, Manifest, Observed, Outcome, Plan,
+    ReleaseId, Step, candidate_yaml, workspace_yaml,
+};
+use settings::Settings;
+
+use crate::{
+    exit::{Exit, Failure, Result},
+    project::Project,
+    report::Report,
+    session::{Session, remote, tail},
+};
+
+/// The images of a release, by digest. Postgres may come by tag still: the host that pulls it
+/// tells its digest.
+pub(crate) struct Images {
+    pub(crate) core: ImageRef,
+    pub(crate) platform: ImageRef,
+    pub(crate) postgres: ImageRef,
+}
+
+/// A deploy under way: the lock is held, the plan is decided.
+pub(crate) struct Rollout<'a> {
+    pub(crate) session: &'a Session<'a>,
+    pub(crate) engine: Engine,
+    pub(crate) login: Login,
+    pub(crate) project: &'a Project,
+    pub(crate) settings: &'a Settings,
+    pub(crate) observed: &'a Observed,
+    pub(crate) plan: &'a Plan,
+    pub(crate) manifest: Manifest,
+    pub(crate) report: &'a mut Report,
+}
+
+impl Rollout<'_> {
+    /// Carries out every step, or undoes them.
+    pub(crate) async fn run(mut self) -> Result<Manifest> {
+        for (done, step) in self.plan.steps.iter().enumerate() {
+            self.report.phase(step.name());
+            match self.step(step).await {
+                Ok(detail) => self.report.end(&detail),
+                Err(failure) => {
+                    self.report.end("failed");
+                    return Err(self.undo(&self.plan.steps[..=done], failure).await);
+                }
+            }
+        }
+        Ok(self.manifest)
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<String> {
+        match step {
+            Step::Pull => self.pull().await,
+            Step::Upload => self.upload(),
+            Step::Platform => self.platform(),
+            Step::Start => self.start(),
+            Step::Check => self.check().await,
+            Step::Switch => self.switch(Some(&self.manifest.id)).await,
+            Step::Verify => self.verify().await,
+            Step::TestJob => self.test_job().await,
+            Step::Record => self.record(),
+            Step::Retire(releases) => self.retire(releases),
+            Step::Prune { containers, releases, images } => {
+                self.prune(containers, releases, images)
+            }
+        }
+    }
+
+    async fn pull(&mut self) -> Result<String> {
+        let mut pulled = 0;
+        let host = &self.settings.deploy.host;
+        let Manifest { core_image, platform_image, postgres_image, .. } = &mut self.manifest;
+        for image in [core_image, platform_image, postgres_image] {
+            if self.engine.image(image).await?.is_none() {
+                let report = &self.report;
+                self.engine
+                    .pull(image, &self.login, &mut |it| report.now(&it.to_string()))
+                    .await
+                    .map_err(Failure::from)
+                    .map_err(|failure| out_of_space(host, failure))?;
+                pulled += 1;
+            }
+            if image.digest().is_none() {
+                // By digest from here on: a moved tag must not change what a restart runs.
+                let found = self.engine.image(image).await?;
+                let digest = found.and_then(|it| it.digests.into_iter().next());
+                if let Some(digest) = digest {
+                    *image = image.with_digest(digest);
+                }
+            }
+        }
+        Ok(match pulled {
+            0 => "on the host already".to_owned(),
+            n => format!("{n} images"),
+        })
+    }
+
+    fn upload(&self) -> Result<String> {
+        let layout = &self.observed.layout;
+        let mut files = self.project.release_files(self.settings);
+        let file = |path: &str, text: String| exec::File {
+            path: path.to_owned(),
+            mode: 0o600,
+            bytes: text.into_bytes(),
+        };
+        files.extend([
+            file("core.env", self.core_variables()),
+            file("platform.env", self.platform_variables()),
+            file("workspace.yaml", workspace_yaml(Some(&self.manifest.id))),
+            file("manifest.json", self.manifest_json()),
+        ]);
+        let host = &self.settings.deploy.host;
+        self.session
+            .host
+            .upload(&files, &layout.release(&self.manifest.id))
+            .map_err(Failure::from)
+            .map_err(|failure| out_of_space(host, failure))?;
+        Ok(self.manifest.id.to_string())
+    }
+
+    /// What `core.yaml` is filled in with. Values without spaces or quotes: every Compose reads
+    /// them alike.
+    fn core_variables(&self) -> String {
+        let Manifest { id, core_image, environment, .. } = &self.manifest;
+        let memory = &self.settings.deploy.core_memory;
+        format!(
+            "ENVIRONMENT={environment}\nRELEASE={id}\nCORE_IMAGE={core_image}\nCORE_MEMORY={memory}\n"
+        )
+    }
+
+    /// What `platform.yaml` is filled in with.
+    fn platform_variables(&self) -> String {
+        let Manifest { platform_image, postgres_image, environment, .. } = &self.manifest;
+        let deploy = &self.settings.deploy;
+        let layout = &self.observed.layout;
+        format!(
+            "ENVIRONMENT={environment}\nPLATFORM_IMAGE={platform_image}\nPOSTGRES_IMAGE={postgres_image}\n\
+             PLATFORM_DIR={}\nWORKSPACE_DIR={}\nUI_PORT={}\n\
+             POSTGRES_MEMORY={}\nWEBSERVER_MEMORY={}\nDAEMON_MEMORY={}\n",
+            layout.platform(),
+            layout.workspace(),
+            deploy.ui_port,
+            deploy.postgres_memory,
+            deploy.webserver_memory,
+            deploy.daemon_memory,
+        )
+    }
+
+    fn manifest_json(&self) -> String {
+        // One line: `observe.sh` sends one fact a line.
+        serde_json::to_string(&self.manifest).expect("a manifest is plain data")
+    }
+
+    fn platform(&self) -> Result<String> {
+        let Observed { layout, compose, .. } = self.observed;
+        let args = [
+            &compose.command,
+            &layout.platform_project(),
+            &layout.platform(),
+            &layout.release(&self.manifest.id),
+            &layout.workspace(),
+        ];
+        self.session.run(
+            "start the platform",
+            remote::PLATFORM,
+            &args.map(String::as_str),
+            Vec::new(),
+        )?;
+        Ok(String::new())
+    }
+
+    fn start(&self) -> Result<String> {
+        let Observed { layout, compose, .. } = self.observed;
+        let id = &self.manifest.id;
+        let limit = self.settings.deploy.start_timeout.as_secs().to_string();
+        let container = Layout::core_container(id);
+        let args = [
+            &compose.command,
+            &layout.core_project(id),
+            &layout.release(id),
+            &container,
+            &CORE_PORT.to_string(),
+            &limit,
+        ];
+        let output = self.session.script(remote::START, &args.map(String::as_str), Vec::new())?;
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let what = match output.status.code() {
+            Some(0) => return Ok(container),
+            Some(41) => "the new code does not start".to_owned(),
+            Some(42) => format!("the new code was not ready after {limit} s"),
+            _ => format!("`{container}` could not be started"),
+        };
+        let failure = Failure::from(anyhow!("{}", tail(&said, 60)).context(what));
+        Err(match output.status.code() {
+            Some(41) => failure.hint("the traceback is from your code: mend it, and deploy again"),
+            Some(42) => failure.hint("raise DEPLOY_START_TIMEOUT if its imports need longer"),
+            _ => failure,
+        })
+    }
+
+    /// Lets the webserver, and it alone, load the new definitions.
+    async fn check(&self) -> Result<String> {
+        let dagster = self.session.dagster()?;
+        dagster.ready(self.settings.deploy.verify_timeout).await?;
+        self.candidate(&dagster, Some(&self.manifest.id)).await?;
+        let found = dagster.definitions(CANDIDATE).await;
+        self.candidate(&dagster, None).await?;
+        let found = found.context("the new code has no definitions that Dagster can load")?;
+        let dagster::Definitions { jobs, assets, schedules, sensors } = found;
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        Ok([
+            count(jobs.len(), "job"),
+            count(assets.len(), "asset"),
+            count(schedules.len(), "schedule"),
+            count(sensors.len(), "sensor"),
+        ]
+        .join(", "))
+    }
+
+    async fn candidate(&self, dagster: &dagster::Client, id: Option<&ReleaseId>) -> Result {
+        let path = format!("{}/candidate.yaml", self.observed.layout.workspace());
+        self.session.write(&path, "644", candidate_yaml(id))?;
+        Ok(dagster.reload_workspace().await?)
+    }
+
+    async fn switch(&self, to: Option<&ReleaseId>) -> Result<String> {
+        let path = format!("{}/workspace.yaml", self.observed.layout.workspace());
+        self.session.write(&path, "644", workspace_yaml(to))?;
+        let dagster = self.session.dagster()?;
+        dagster.ready(self.settings.deploy.verify_timeout).await?;
+        dagster.reload_workspace().await?;
+        Ok(String::new())
+    }
+
+    async fn verify(&mut self) -> Result<String> {
+        let dagster = self.session.dagster()?;
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+        let expected = dagster::Expectation {
+            location: LOCATION.to_owned(),
+            image: self.manifest.core_image.to_string(),
+            since: self.observed.now as f64,
+            deadline: self.settings.deploy.verify_timeout,
+        };
+        let report = &self.report;
+        let seen = dagster::verify(&dagster, &expected, |why| report.now(why)).await?;
+        for warning in &seen.warnings {
+            self.report.say(&format!("  warning: {warning}"));
+        }
+        self.manifest.dagster = seen.libraries;
+        Ok("the new code is served".to_owned())
+    }
+
+    /// Runs the test job until the new code server is the one that ran it: the daemon follows the
+    /// switch a few seconds after the webserver.
+    async fn test_job(&self) -> Result<String> {
+        let deploy = &self.settings.deploy;
+        let dagster = self.session.dagster()?;
+        let here = Layout::core_container(&self.manifest.id);
+        let tags: BTreeMap<_, _> =
+            [("dagster-deploy/release".to_owned(), self.manifest.id.to_string())].into();
+        let limit = tokio::time::Instant::now() + deploy.verify_timeout;
+        loop {
+            let left = limit.saturating_duration_since(tokio::time::Instant::now());
+            let run = dagster.launch(LOCATION, &deploy.test_job, &tags, None, left).await?;
+            let run = dagster
+                .wait_for_run(&run, left, |status| self.report.now(&status.to_string()))
+                .await
+                .with_context(|| format!("the test job `{}` did not succeed", deploy.test_job))?;
+            if dagster.ran_on(&run.id, &here, CORE_PORT).await? {
+                return Ok(format!("`{}` succeeded", deploy.test_job));
+            }
+        }
+    }
+
+    fn record(&mut self) -> Result<String> {
+        self.manifest.outcome = Outcome::Deployed;
+        self.manifest.phases.clone_from(&self.report.phases);
+        let dir = self.observed.layout.release(&self.manifest.id);
+        self.session.write(&format!("{dir}/manifest.json"), "600", self.manifest_json())?;
+        Ok(String::new())
+    }
+
+    fn retire(&self, releases: &[ReleaseId]) -> Result<String> {
+        let containers: Vec<String> = releases.iter().map(Layout::core_container).collect();
+        let args: Vec<&str> = containers.iter().map(String::as_str).collect();
+        self.session.run("retire older code servers", remote::RETIRE, &args, Vec::new())?;
+        Ok(containers.join(", "))
+    }
+
+    fn prune(
+        &self,
+        containers: &[ReleaseId],
+        releases: &[String],
+        images: &[ImageRef],
+    ) -> Result<String> {
+        let mut input = String::new();
+        for id in containers {
+            input += &format!("container {}\n", Layout::core_container(id));
+        }
+        for release in releases {
+            input += &format!("release {release}\n");
+        }
+        for image in images {
+            input += &format!("image {image}\n");
+        }
+        let dir = self.observed.layout.releases();
+        self.session.run(
+            "remove what is not needed",
+            remote::PRUNE,
+            &[&dir],
+            input.into_bytes(),
+        )?;
+        Ok(String::new())
+    }
+
+    /// Brings back what served before. `done` are the steps begun, the failed one last.
+    async fn undo(&self, done: &[Step], failure: Failure) -> Failure {
+        let switched = done.contains(&Step::Switch);
+        if done.contains(&Step::Record) {
+            // It serves and is verified: what failed is only the tidying after it.
+            return Failure {
+                error: failure.error.context("the release serves, but what follows it failed"),
+                ..failure
+            };
+        }
+        let undone = self.try_undo(switched).await;
+        match (undone, &self.plan.from) {
+            (Ok(()), _) if !switched => Failure { exit: Exit::Refused, ..failure },
+            (Ok(()), _) => Failure { exit: Exit::Undone, ..failure },
+            (Err(undo), _) => Failure {
+                exit: Exit::NotUndone,
+                error: failure
+                    .error
+                    .context(format!("and it could not be undone: {:#}", undo.error)),
+                ..failure
+            },
+        }
+    }
+
+    async fn try_undo(&self, switched: bool) -> Result {
+        let id = &self.manifest.id;
+        let container = Layout::core_container(id);
+        if switched {
+            self.switch(self.plan.from.as_ref()).await?;
+            // It may have begun runs: let it finish them.
+            self.session.run("stop the new code", remote::RETIRE, &[&container], Vec::new())?;
+            return Ok(());
+        }
+        self.session.run(
+            "remove the new code server",
+            remote::REMOVE,
+            &[&container],
+            Vec::new(),
+        )?;
+        self.prune(&[], &[id.to_string()], &[])?;
+        Ok(())
+    }
+}
+
+/// A full disk has many voices; say it plainly.
+fn out_of_space(host: &str, failure: Failure) -> Failure {
+    if !format!("{:#}", failure.error).to_lowercase().contains("no space left on device") {
+        return failure;
+    }
+    let error = failure.error.context(format!("the disk of `{host}` is full"));
+    Failure { error, ..failure }
+        .hint("free space there (`docker system df` shows what uses it), then deploy again")
+}
+
+/// The manifest of a release that is about to be made.
+pub(crate) fn manifest(
+    project: &Project,
+    settings: &Settings,
+    inputs: &Inputs,
+    images: Images,
+    id: ReleaseId,
+    by: String,
+    at: String,
+) -> Manifest {
+    Manifest {
+        id,
+        environment: settings.environment.clone(),
+        outcome: Outcome::Pending,
+        git_sha: project.commit.sha.clone(),
+        git_subject: project.commit.subject.clone(),
+        dirty: !project.commit.dirty.is_empty(),
+        by,
+        at,
+        core_image: images.core,
+        platform_image: images.platform,
+        postgres_image: images.postgres,
+        inputs: inputs.clone(),
+        dagster: BTreeMap::new(),
+        phases: Vec::new(),
+    }
+}

@@ -1,0 +1,156 @@
+//! One connection to an environment's host, and what was seen there.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use exec::{Cmd, Host, Output, Target};
+use images::Engine;
+use release::{Layout, Observed};
+use settings::Settings;
+
+use crate::exit::{Failure, Result};
+
+/// The scripts that run on the host: one a phase, so that distance costs a round trip once.
+pub(crate) mod remote {
+    pub(crate) const OBSERVE: &str = include_str!("remote/observe.sh");
+    pub(crate) const LOCK: &str = include_str!("remote/lock.sh");
+    pub(crate) const WRITE: &str = include_str!("remote/write.sh");
+    pub(crate) const PLATFORM: &str = include_str!("remote/platform.sh");
+    pub(crate) const START: &str = include_str!("remote/start.sh");
+    pub(crate) const RETIRE: &str = include_str!("remote/retire.sh");
+    pub(crate) const REMOVE: &str = include_str!("remote/remove.sh");
+    pub(crate) const PRUNE: &str = include_str!("remote/prune.sh");
+    pub(crate) const DOWN: &str = include_str!("remote/down.sh");
+}
+
+/// A host, connected.
+pub(crate) struct Session<'a> {
+    pub(crate) host: Host,
+    pub(crate) settings: &'a Settings,
+}
+
+impl<'a> Session<'a> {
+    /// Connects.
+    pub(crate) fn connect(settings: &'a Settings) -> Result<Session<'a>> {
+        Ok(Session { host: Host::connect(&target(settings))?, settings })
+    }
+
+    /// Runs a script on the host; the caller judges how it ended.
+    pub(crate) fn script(&self, script: &str, args: &[&str], input: Vec<u8>) -> Result<Output> {
+        Ok(self.host.output(&bash(script, args).stdin(input))?)
+    }
+
+    /// Runs a script on the host that must succeed.
+    pub(crate) fn run(&self, what: &str, script: &str, args: &[&str], input: Vec<u8>) -> Result {
+        let output = self.script(script, args, input)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        let said = tail(&String::from_utf8_lossy(&said), 40);
+        let host = &self.settings.deploy.host;
+        Err(anyhow!("{said}").context(format!("cannot {what} on `{host}`")).into())
+    }
+
+    /// Replaces a file on the host, at once.
+    pub(crate) fn write(&self, path: &str, mode: &str, content: impl Into<Vec<u8>>) -> Result {
+        self.run(&format!("write `{path}`"), remote::WRITE, &[path, mode], content.into())
+    }
+
+    /// Looks at the host. Changes nothing there.
+    pub(crate) fn observe(&self) -> Result<Observed> {
+        self.look("")
+    }
+
+    /// Looks again, under the lock.
+    pub(crate) fn observe_again(&self, before: &Observed) -> Result<Observed> {
+        self.look(&format!("{} {}", before.compose.command, before.compose.version))
+    }
+
+    fn look(&self, compose: &str) -> Result<Observed> {
+        let Settings { environment, deploy, .. } = self.settings;
+        let args = [environment.as_str(), &deploy.dir, &deploy.ui_port.to_string(), compose];
+        let output = self.script(remote::OBSERVE, &args, Vec::new())?;
+        let answer = String::from_utf8_lossy(&output.stdout);
+        let observed = Observed::parse(environment, &answer)
+            .with_context(|| format!("cannot look at `{}`", deploy.host))?;
+        Ok(observed)
+    }
+
+    /// Fails if the host lacks what every verb needs there.
+    pub(crate) fn require(&self, observed: &Observed) -> Result {
+        let Some(lack) = observed.lacks.first() else { return Ok(()) };
+        let host = &self.settings.deploy.host;
+        let (what, hint) = match lack.as_str() {
+            "engine" => (
+                format!("the Docker engine on `{host}` is not running"),
+                "on that host: sudo systemctl start docker".to_owned(),
+            ),
+            "permission" => (
+                format!("this user may not use the Docker engine on `{host}`"),
+                "on that host: sudo usermod -aG docker $USER, then connect again".to_owned(),
+            ),
+            "compose" | "docker" => (
+                format!(
+                    "`{host}` has no Docker {}",
+                    if lack == "docker" { "engine" } else { "Compose" }
+                ),
+                "on that host (Debian): sudo apt-get install docker.io docker-compose".to_owned(),
+            ),
+            other => {
+                (format!("`{host}` has no `{other}`"), format!("install `{other}` on that host"))
+            }
+        };
+        Err(Failure::refused(anyhow!(what)).hint(hint))
+    }
+
+    /// The host's engine, through the connection.
+    pub(crate) async fn engine(&self) -> Result<Engine> {
+        let socket: PathBuf = self.host.forward_socket("/var/run/docker.sock")?;
+        Ok(Engine::at(&socket).await?)
+    }
+
+    /// A client of the environment's Dagster, through the connection.
+    pub(crate) fn dagster(&self) -> Result<dagster::Client> {
+        Ok(dagster::Client::new(self.host.forward_port(self.settings.deploy.ui_port, 0)?))
+    }
+
+    /// Takes the environment's lock; dropping the answer, or dying, frees it.
+    pub(crate) fn lock(&self, layout: &Layout, holder: &str) -> Result<exec::Held> {
+        let held = self.host.hold(&bash(remote::LOCK, &[&layout.dir, holder]))?;
+        match held.answer().strip_prefix("taken ") {
+            None => Ok(held),
+            Some(holder) => {
+                let holder: serde_json::Value = serde_json::from_str(holder).unwrap_or_default();
+                let told = |key: &str| holder[key].as_str().unwrap_or("unknown").to_owned();
+                let (doing, by, at) = (told("doing"), told("by"), told("at"));
+                let environment = &layout.environment;
+                let error = anyhow!("`{environment}` is locked by {by}: {doing}, since {at}");
+                Err(Failure::refused(error).hint("wait until it has ended, then try again"))
+            }
+        }
+    }
+}
+
+/// How the host is reached.
+pub(crate) fn target(settings: &Settings) -> Target {
+    let deploy = &settings.deploy;
+    Target {
+        destination: deploy.host.clone(),
+        port: deploy.ssh_port,
+        key: deploy.ssh_key.clone(),
+        known_hosts: deploy.ssh_known_hosts.clone(),
+        proxy: deploy.ssh_proxy.clone(),
+    }
+}
+
+/// A script as a command: its text and arguments hold no secret, its input may.
+fn bash(script: &str, args: &[&str]) -> Cmd {
+    Cmd::new("bash").args(["-c", script, "dagster-deploy"]).args(args)
+}
+
+/// The last lines of a text.
+pub(crate) fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.trim_end().lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

@@ -1,0 +1,12 @@
+//! The verbs: one file each.
+
+mod deploy;
+mod doctor;
+mod down;
+mod logs;
+mod status;
+mod tunnel;
+
+pub(crate) use self::{
+    deploy::Deploy, doctor::Doctor, down::Down, logs::Logs, status::Status, tunnel::Tunnel,
+};

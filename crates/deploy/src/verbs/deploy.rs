@@ -1,0 +1,289 @@
+//! `deploy`: from the checkout to a verified release.
+
+use anyhow::anyhow;
+use images::{Engine, Login};
+use release::{Inputs, Manifest, Observed, Plan, ReleaseId};
+use serde::Serialize;
+use settings::Settings;
+use testbed::Testbed;
+use time::OffsetDateTime;
+
+use crate::{
+    artifacts::Workshop,
+    environment::{self, Here},
+    exit::{EXIT_CODES, Failure, Result},
+    project::Project,
+    report::{self, Report},
+    rollout::{self, Images, Rollout},
+    session::Session,
+    verbs::{doctor, tunnel},
+};
+
+/// Builds the code and releases it, without losing a run
+///
+/// The new code is started beside the old one, checked, and only then switched to. When it does
+/// not import, the old code goes on serving. `deploy demo` first makes a throwaway VM and a
+/// registry on this machine.
+#[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct Deploy {
+    /// The environment: `demo`, `staging`, `prod`, …
+    #[arg(value_name = "ENV")]
+    environment: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Release files that no commit holds
+    #[arg(long)]
+    allow_dirty: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the release as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a deploy tells at its end.
+#[derive(Serialize)]
+struct Summary<'a> {
+    environment: &'a str,
+    changed: bool,
+    release: Option<&'a Manifest>,
+    url: Option<String>,
+    seconds: f64,
+}
+
+impl Deploy {
+    pub(crate) async fn run(self, here: &Here) -> Result {
+        let mut report = Report::new();
+        let settings = self.settings(here, &mut report).await?;
+        let project = Project::read(&here.root, &settings)?;
+        self.refuse_dirty(&project, &settings)?;
+        let inputs = project.inputs(&settings);
+
+        report.phase("connect");
+        let session = Session::connect(&settings)?;
+        let observed = session.observe()?;
+        session.require(&observed)?;
+        report.end(&format!("{}, Compose {}", settings.deploy.host, observed.compose.version));
+
+        let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
+        let plan = Plan::new(id, &inputs, !settings.deploy.test_job.is_empty(), &observed);
+        if plan.is_empty() {
+            return self.nothing_to_do(here, &session, &observed, report);
+        }
+        refuse_host(&settings, &observed)?;
+        if self.dry_run {
+            report.finish();
+            report::facts(false, &(), |()| plan.to_string());
+            return Ok(());
+        }
+
+        self.confirm(&settings, &plan, &report)?;
+
+        // Built outside the lock: it touches nothing on the host.
+        let login = login(&settings);
+        let engine = Engine::local().await?;
+        let ca_bundle = here.ca_bundle();
+        let workshop = Workshop {
+            engine: &engine,
+            login: &login,
+            project: &project,
+            settings: &settings,
+            ca_bundle: ca_bundle.as_deref(),
+        };
+        let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await?;
+        let manifest = self
+            .roll_out(here, &session, &observed, &project, &inputs, images, login, &mut report)
+            .await?;
+
+        let url = reach(here, &settings, &mut report)?;
+        report.finish();
+        let summary = Summary {
+            environment: &self.environment,
+            changed: true,
+            release: Some(&manifest),
+            url,
+            seconds: report.seconds(),
+        };
+        report::facts(self.json, &summary, deployed);
+        Ok(())
+    }
+
+    /// The settings; for a throwaway environment, its testbed is made first.
+    async fn settings(&self, here: &Here, report: &mut Report) -> Result<Settings> {
+        if !here.is_testbed(&self.environment)? {
+            return here.settings(&self.environment).await;
+        }
+        report.phase("machine");
+        doctor::make_ready(report).await?;
+        report.phase("testbed");
+        let mut options = testbed::Options::named(&self.environment);
+        options.ca_bundle = here.ca_bundle();
+        if here.peek(&self.environment, "DEPLOY_TESTBED_COMPOSE")?.as_deref() == Some("v2") {
+            options.compose = testbed::Compose::V2;
+        }
+        let testbed = Testbed::up(&here.root, &options, &mut |event| match event {
+            testbed::Event::Said(line) => report.say(&format!("  {line}")),
+            testbed::Event::Now(line) => report.now(&line),
+        })
+        .await?;
+        report.end(&testbed.describe());
+        here.settings_with(&self.environment, &testbed.facts())
+    }
+
+    fn refuse_dirty(&self, project: &Project, settings: &Settings) -> Result {
+        let dirty = &project.commit.dirty;
+        if dirty.is_empty() || self.allow_dirty || settings.deploy.allow_dirty {
+            return Ok(());
+        }
+        let error = anyhow!("no commit holds {} as it is now", some(dirty));
+        Err(Failure::refused(error)
+            .hint("commit your changes, or release them as they are with --allow-dirty"))
+    }
+
+    fn confirm(&self, settings: &Settings, plan: &Plan, report: &Report) -> Result {
+        if self.yes || !settings.deploy.confirm {
+            return Ok(());
+        }
+        report.say(&plan.to_string());
+        if report::confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
+            return Ok(());
+        }
+        let error = anyhow!("not confirmed: nothing was changed on `{}`", settings.deploy.host);
+        Err(Failure::refused(error).hint("answer `y` at the terminal, or give --yes"))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a different thing, used once")]
+    async fn roll_out(
+        &self,
+        here: &Here,
+        session: &Session<'_>,
+        seen: &Observed,
+        project: &Project,
+        inputs: &Inputs,
+        images: Images,
+        login: Login,
+        report: &mut Report,
+    ) -> Result<Manifest> {
+        let settings = session.settings;
+        report.phase("lock");
+        let _lock = session.lock(&seen.layout, &here.holder("deploy"))?;
+        // Seen again: another deploy may have ended between our first look and the lock.
+        let observed = session.observe_again(seen)?;
+        let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
+        let test_job = !settings.deploy.test_job.is_empty();
+        let plan = Plan::new(id.clone(), inputs, test_job, &observed);
+        report.end("");
+        let manifest = rollout::manifest(
+            project,
+            settings,
+            inputs,
+            images,
+            id,
+            here.who(),
+            environment::now(),
+        );
+        let engine = session.engine().await?;
+        let observed = &observed;
+        let plan = &plan;
+        let rollout =
+            Rollout { session, engine, login, project, settings, observed, plan, manifest, report };
+        rollout.run().await
+    }
+
+    fn nothing_to_do(
+        &self,
+        here: &Here,
+        session: &Session<'_>,
+        observed: &Observed,
+        mut report: Report,
+    ) -> Result {
+        let settings = session.settings;
+        let url =
+            if settings.deploy.testbed { Some(tunnel::leave_open(here, settings)?) } else { None };
+        report.finish();
+        let summary = Summary {
+            environment: &self.environment,
+            changed: false,
+            release: observed.live_manifest(),
+            url,
+            seconds: report.seconds(),
+        };
+        report::facts(self.json, &summary, |it| {
+            let id = it.release.map(|it| it.id.to_string()).unwrap_or_default();
+            let at = it.url.as_ref().map(|url| format!(" at {url}")).unwrap_or_default();
+            format!("nothing changed: {} serves {id}{at}", it.environment)
+        });
+        Ok(())
+    }
+}
+
+/// What would make the deploy fail half way is told before it begins.
+fn refuse_host(settings: &Settings, observed: &Observed) -> Result {
+    /// An image of the code, unpacked, and room to work.
+    const NEEDED: u64 = 2 << 30;
+
+    let host = &settings.deploy.host;
+    if observed.disk_free < NEEDED {
+        let free = observed.disk_free / (1 << 20);
+        let error = anyhow!(
+            "the disk of `{host}` is nearly full: {free} MiB free, a deploy needs {}",
+            NEEDED >> 20
+        );
+        return Err(Failure::refused(error)
+            .hint("free space on that host: `docker system df` there shows what uses it"));
+    }
+    if !observed.ui_port_free {
+        let port = settings.deploy.ui_port;
+        let error = anyhow!("port {port} of `{host}` is used by another program");
+        return Err(Failure::refused(error).hint("choose another with DEPLOY_UI_PORT"));
+    }
+    Ok(())
+}
+
+/// A throwaway environment is left reachable; of others the tunnel is opened when asked for.
+fn reach(here: &Here, settings: &Settings, report: &mut Report) -> Result<Option<String>> {
+    if !settings.deploy.testbed {
+        return Ok(None);
+    }
+    report.phase("tunnel");
+    let url = tunnel::leave_open(here, settings)?;
+    report.end(&url);
+    Ok(Some(url))
+}
+
+/// How the registry is asked.
+fn login(settings: &Settings) -> Login {
+    let deploy = &settings.deploy;
+    match (&deploy.registry_user, &deploy.registry_password) {
+        (Some(user), Some(password)) => {
+            Login::Basic { user: user.clone(), password: password.expose().to_owned() }
+        }
+        _ => Login::of_machine(&deploy.registry),
+    }
+}
+
+fn some(files: &[String]) -> String {
+    let named: Vec<String> = files.iter().take(3).map(|it| format!("`{it}`")).collect();
+    match files.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
+
+fn deployed(summary: &Summary<'_>) -> String {
+    let Summary { environment, release, url, seconds, .. } = summary;
+    let id = release.map(|it| it.id.to_string()).unwrap_or_default();
+    let at = url.as_ref().map(|url| format!("\nDagster is at {url}\n")).unwrap_or_default();
+    format!(
+        "\n{environment} serves {id} after {seconds:.1} s\n{at}\n\
+         Next:\n  \
+           change something in dagster_core/ and deploy again: the code alone is swapped\n  \
+           cargo xtask status {environment}\n  \
+           cargo xtask logs {environment} --follow\n  \
+           cargo xtask down {environment}\n"
+    )
+}

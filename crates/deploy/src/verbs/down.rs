@@ -1,0 +1,73 @@
+//! `down`: takes an environment away.
+
+use anyhow::anyhow;
+use testbed::Testbed;
+
+use crate::{
+    environment::Here,
+    exit::{Failure, Result},
+    report,
+    session::{Session, remote},
+    verbs::tunnel,
+};
+
+/// Stops an environment and removes its containers
+///
+/// A throwaway environment goes whole: VM, registry, keys. Of any other the data stays (Postgres,
+/// runs' storage, releases) unless --data is given.
+#[derive(clap::Args)]
+pub(crate) struct Down {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    environment: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Remove the data too: databases, logs, releases
+    #[arg(long)]
+    data: bool,
+    /// Print what was removed as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Down {
+    pub(crate) async fn run(self, here: &Here) -> Result {
+        if here.is_testbed(&self.environment)? {
+            tunnel::close(here, &self.environment)?;
+            let removed = Testbed::down(&here.root, &self.environment).await?;
+            report::facts(self.json, &removed, |it| {
+                if it.is_empty() {
+                    "nothing to remove".to_owned()
+                } else {
+                    format!("removed {}", it.join(", "))
+                }
+            });
+            return Ok(());
+        }
+        let settings = here.settings(&self.environment).await?;
+        let session = Session::connect(&settings)?;
+        let observed = session.observe()?;
+        session.require(&observed)?;
+        let containers = observed.cores.len() + observed.platform.len();
+        let host = &settings.deploy.host;
+        let data = if self.data { " and all its data" } else { "; its data stays" };
+        report::eprint_line(&format!(
+            "on `{host}`: remove {containers} containers of {}{data}",
+            self.environment
+        ));
+        if !self.yes && !report::confirm("Runs in flight are killed. Remove them? [y/N]") {
+            return Err(Failure::refused(anyhow!("not confirmed: nothing was changed"))
+                .hint("answer `y` at the terminal, or give --yes"));
+        }
+        let holder = here.holder("down");
+        let _lock = session.lock(&observed.layout, &holder)?;
+        let what = if self.data { "data" } else { "keep" };
+        let args = [self.environment.as_str(), &observed.layout.dir, what];
+        session.run("remove the containers", remote::DOWN, &args, Vec::new())?;
+        report::facts(self.json, &serde_json::json!({ "containers": containers }), |_| {
+            format!("removed {containers} containers{data}")
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! `logs`: what the services say.
+
+use anyhow::anyhow;
+use exec::Cmd;
+use release::Layout;
+
+use crate::{
+    environment::Here,
+    exit::{Failure, Result},
+    session::Session,
+};
+
+/// Shows what a service says
+#[derive(clap::Args)]
+pub(crate) struct Logs {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    environment: String,
+    /// `core` (the code server, shown when none is named), `webserver`, `daemon` or `postgres`
+    #[arg(value_name = "SERVICE")]
+    service: Option<String>,
+    /// Go on until Ctrl-C
+    #[arg(long, short)]
+    follow: bool,
+    /// How many lines of the past
+    #[arg(long, short = 'n', default_value_t = 200)]
+    lines: u32,
+}
+
+impl Logs {
+    pub(crate) async fn run(self, here: &Here) -> Result {
+        let settings = here.settings(&self.environment).await?;
+        let session = Session::connect(&settings)?;
+        let observed = session.observe()?;
+        session.require(&observed)?;
+        let service = self.service.as_deref().unwrap_or("core");
+        let container = match service {
+            "core" | "dagster_core" | "docker_dagster_core" => {
+                observed.live.as_ref().map(Layout::core_container)
+            }
+            name => {
+                let name = name.trim_start_matches("dagster-");
+                let found =
+                    observed.platform.iter().find(|it| it.service == format!("dagster-{name}"));
+                found.map(|it| it.id.clone())
+            }
+        };
+        let Some(container) = container else {
+            let error = anyhow!("`{}` has no service `{service}`", self.environment);
+            return Err(Failure::refused(error)
+                .hint("the services are core, webserver, daemon and postgres"));
+        };
+        let mut cmd =
+            Cmd::new("docker").args(["logs", "--timestamps", "--tail"]).arg(self.lines.to_string());
+        if self.follow {
+            cmd = cmd.arg("--follow");
+        }
+        Ok(session.host.stream(&cmd.arg(container))?)
+    }
+}

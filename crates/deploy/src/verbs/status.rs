@@ -1,0 +1,115 @@
+//! `status`: what serves, and how it is.
+
+use std::fmt::Write as _;
+
+use release::{CORE_SERVICE, LOCATION, Manifest};
+use serde::Serialize;
+
+use crate::{environment::Here, exit::Result, report, session::Session};
+
+/// Shows what an environment serves and how it is
+#[derive(clap::Args)]
+pub(crate) struct Status {
+    /// The environment
+    #[arg(value_name = "ENV")]
+    environment: String,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Facts {
+    environment: String,
+    host: String,
+    release: Option<Manifest>,
+    warm: Option<String>,
+    containers: Vec<Container>,
+    code: Option<dagster::Location>,
+    daemons: Vec<dagster::Daemon>,
+    runs: Vec<dagster::Run>,
+}
+
+#[derive(Serialize)]
+struct Container {
+    service: String,
+    release: Option<String>,
+    id: String,
+    state: String,
+    status: String,
+}
+
+impl Status {
+    pub(crate) async fn run(self, here: &Here) -> Result {
+        let settings = here.settings(&self.environment).await?;
+        let session = Session::connect(&settings)?;
+        let observed = session.observe()?;
+        session.require(&observed)?;
+        let cores = observed.cores.iter().map(|it| Container {
+            service: CORE_SERVICE.to_owned(),
+            release: Some(it.release.to_string()),
+            id: it.id.clone(),
+            state: it.state.clone(),
+            status: it.status.clone(),
+        });
+        let platform = observed.platform.iter().map(|it| Container {
+            service: it.service.clone(),
+            release: None,
+            id: it.id.clone(),
+            state: it.state.clone(),
+            status: it.status.clone(),
+        });
+        let mut facts = Facts {
+            environment: self.environment,
+            host: settings.deploy.host.clone(),
+            release: observed.live_manifest().cloned(),
+            warm: observed.warm().map(ToString::to_string),
+            containers: cores.chain(platform).collect(),
+            code: None,
+            daemons: Vec::new(),
+            runs: Vec::new(),
+        };
+        if observed.platform_runs() {
+            let dagster = session.dagster()?;
+            facts.code = Some(dagster.location(LOCATION).await?);
+            facts.daemons = dagster.daemons().await?;
+            facts.runs = dagster.runs_in_flight().await?;
+        }
+        report::facts(self.json, &facts, |it| text(it, observed.now));
+        Ok(())
+    }
+}
+
+fn text(facts: &Facts, now: u64) -> String {
+    let mut text = format!("{} on {}\n", facts.environment, facts.host);
+    match &facts.release {
+        None => text += "  nothing is deployed\n",
+        Some(it) => {
+            let _ = writeln!(text, "  release  {}  {}", it.id, it.git_subject);
+            let _ = writeln!(text, "           by {} at {}", it.by, it.at);
+            let _ = writeln!(text, "  image    {}", it.core_image);
+        }
+    }
+    if let Some(warm) = &facts.warm {
+        let _ = writeln!(text, "  warm     {warm}");
+    }
+    for it in &facts.containers {
+        let name = it.release.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
+        let _ = writeln!(text, "  {}{name}: {}", it.service, it.status);
+    }
+    if let Some(code) = &facts.code {
+        let _ = writeln!(text, "  code     {code}");
+    }
+    for it in facts.daemons.iter().filter(|it| it.required) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
+        let age = it.last_heartbeat.map(|then| now as f64 - then);
+        let age =
+            age.map_or("never seen".to_owned(), |age| format!("seen {:.0} s ago", age.max(0.0)));
+        let _ = writeln!(text, "  daemon   {}: {age}", it.kind);
+    }
+    let _ = writeln!(text, "  runs     {} in flight or queued", facts.runs.len());
+    for run in &facts.runs {
+        let _ = writeln!(text, "           {} {} {}", run.id, run.job, run.status);
+    }
+    text
+}

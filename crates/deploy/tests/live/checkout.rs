@@ -1,0 +1,203 @@
+//! A copy of this checkout with a testbed of its own, both gone at the end.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use exec::Cmd;
+use release::Fingerprint;
+use serde_json::Value;
+use testbed::Testbed;
+
+/// A copy of this checkout.
+pub(crate) struct Checkout {
+    root: PathBuf,
+    variables: BTreeMap<String, String>,
+}
+
+/// What a verb answered.
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Checkout {
+    /// Copies what git knows of, and what it would: the change at hand is what is tested.
+    pub(crate) fn new(name: &str) -> Checkout {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+        let root = source.join("target/live").join(name);
+        let checkout = Checkout { root, variables: BTreeMap::new() };
+        // A run that was killed may have left one.
+        if checkout.root.exists() {
+            checkout.run(&["down", "demo"]);
+            fs::remove_dir_all(&checkout.root).unwrap();
+        }
+        let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
+        let files = Cmd::new("git").args(list).dir(source).read().unwrap();
+        for file in files.split('\0').filter(|it| !it.is_empty() && source.join(it).is_file()) {
+            let to = checkout.root.join(file);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(source.join(file), to).unwrap();
+        }
+        checkout.git(&["init", "--quiet"]);
+        checkout.commit("First");
+        checkout
+    }
+
+    /// Sets a variable of every verb's environment.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Checkout {
+        self.variables.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    fn git(&self, args: &[&str]) {
+        let who = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"];
+        Cmd::new("git").args(who).args(args.iter().copied()).dir(&self.root).read().unwrap();
+    }
+
+    fn commit(&self, message: &str) {
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "--quiet", "--message", message]);
+    }
+
+    /// Runs a verb.
+    pub(crate) fn run(&self, args: &[&str]) -> Answer {
+        self.run_with(&[], args)
+    }
+
+    /// Runs a verb with more variables.
+    pub(crate) fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Answer {
+        let mut cmd = Cmd::new(env!("CARGO_BIN_EXE_deploy")).args(args.iter().copied());
+        for (key, value) in &self.variables {
+            cmd = cmd.env(key, value);
+        }
+        for (key, value) in variables {
+            cmd = cmd.env(*key, *value);
+        }
+        let output = cmd.dir(&self.root).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Answer { code: output.status.code().unwrap_or(-1), stdout, stderr }
+    }
+
+    /// Runs a verb that must succeed and answers JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let answer = self.run(args);
+        assert_eq!(answer.code, 0, "{args:?}: {answer}");
+        serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"))
+    }
+
+    /// Deploys; it must succeed.
+    #[track_caller]
+    pub(crate) fn deploy(&self) -> Value {
+        self.json(&["deploy", "demo", "--json"])
+    }
+
+    /// The ids of the containers that run, by service and release.
+    pub(crate) fn containers(&self) -> BTreeMap<String, String> {
+        let status = self.json(&["status", "demo", "--json"]);
+        let containers = status["containers"].as_array().unwrap().iter();
+        containers
+            .filter(|it| it["state"] == "running")
+            .map(|it| {
+                let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
+                (format!("{} {}", text("service"), text("release")).trim().to_owned(), text("id"))
+            })
+            .collect()
+    }
+
+    /// Writes a file of the project.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.join(path), text).unwrap();
+    }
+
+    /// Gives `prod` the VM of the testbed: an SSH host like any other.
+    pub(crate) fn write_env_prod_of_the_testbed(&self) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let testbed = runtime.block_on(Testbed::find(&self.root, "demo")).unwrap().unwrap();
+        let facts = testbed.facts().into_iter().map(|(key, value)| format!("{key}='{value}'\n"));
+        self.write(".env.prod", &(facts.collect::<String>() + "DEPLOY_UI_PORT=3100\n"));
+        let owner_only = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(self.root.join(".env.prod"), owner_only).unwrap();
+    }
+
+    /// Reads a file of the project.
+    pub(crate) fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.root.join(path)).unwrap()
+    }
+
+    /// Adds to a file of the project.
+    pub(crate) fn append(&self, path: &str, text: &str) {
+        self.write(path, &(self.read(path) + text));
+    }
+
+    /// Adds an asset and commits it.
+    pub(crate) fn add_asset(&self, name: &str) {
+        let text = format!("\n\n@dg.asset\ndef {name}() -> int:\n    return 1\n");
+        self.append("dagster_core/assets.py", &text);
+        self.commit("Add an asset");
+    }
+
+    /// Runs a command as root in the VM.
+    pub(crate) fn on_host(&self, script: &str) -> String {
+        Cmd::new("docker").args(["exec", &self.vm(), "bash", "-c", script]).read().unwrap()
+    }
+
+    /// Turns the VM off and on.
+    pub(crate) fn reboot(&self) {
+        Cmd::new("docker").args(["restart", "--time", "60", &self.vm()]).read().unwrap();
+    }
+
+    /// What all that the testbed made in the engine is marked with.
+    fn label(&self) -> String {
+        let checkout = Fingerprint::of([self.root.as_os_str().as_encoded_bytes()]);
+        format!("label=dagster-deploy.testbed=demo-{}", &checkout.short()[..6])
+    }
+
+    fn vm(&self) -> String {
+        let filters = ["ps", "--all", "--quiet", "--filter", &self.label(), "--filter", "name=-vm"];
+        Cmd::new("docker").args(filters).read().unwrap()
+    }
+
+    /// How many logins the VM's sshd has accepted.
+    pub(crate) fn logins(&self) -> usize {
+        let log = Cmd::new("docker").args(["logs", &self.vm()]).output().unwrap();
+        String::from_utf8_lossy(&log.stderr).matches("Accepted publickey").count()
+    }
+
+    /// Takes everything away, and checks that nothing is left.
+    pub(crate) fn down(self) {
+        let down = self.run(&["down", "demo"]);
+        assert_eq!(down.code, 0, "{down}");
+        let label = self.label();
+        for list in [["ps", "--all"], ["volume", "ls"], ["network", "ls"]] {
+            let left = Cmd::new("docker").args(list).args(["--quiet", "--filter", &label]);
+            assert_eq!(left.read().unwrap(), "", "{list:?}");
+        }
+        assert!(!self.root.join(".dagster-deploy/demo").exists());
+        fs::remove_dir_all(&self.root).unwrap();
+    }
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Answer { code, stdout, stderr } = self;
+        write!(f, "exit {code}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
