@@ -1,0 +1,71 @@
+//! The front door: `cargo xtask VERB` in a checkout.
+//!
+//! It holds no logic of its own: a light verb is a file here, a heavy one is handed to the `deploy`
+//! binary, so that a lint on a fresh clone never waits for a Docker client to compile.
+
+mod ci;
+mod forward;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use xshell::Shell;
+
+/// Dagster on one VM, from a laptop to production, without losing a run.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Build the code and release it, without losing a run
+    Deploy(forward::Arguments),
+    /// Show what an environment serves and how it is
+    Status(forward::Arguments),
+    /// Show what a service says
+    Logs(forward::Arguments),
+    /// Open Dagster's UI on this machine
+    Tunnel(forward::Arguments),
+    /// Stop an environment and remove its containers
+    Down(forward::Arguments),
+    /// Check this machine
+    Doctor(forward::Arguments),
+    /// Run every check, as CI does
+    Ci(ci::Ci),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    run(cli.verb).unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::FAILURE
+    })
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace");
+    match verb {
+        Verb::Deploy(it) => forward::deploy("deploy", it, root),
+        Verb::Status(it) => forward::deploy("status", it, root),
+        Verb::Logs(it) => forward::deploy("logs", it, root),
+        Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
+        Verb::Down(it) => forward::deploy("down", it, root),
+        Verb::Doctor(it) => forward::deploy("doctor", it, root),
+        Verb::Ci(it) => {
+            let sh = Shell::new()?;
+            sh.change_dir(root);
+            Ok(it.run(&sh))
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where this program reports an error")]
+fn report(error: &anyhow::Error) {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+}
