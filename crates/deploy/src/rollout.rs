@@ -97,6 +97,7 @@ impl Rollout<'_> {
         }
         Ok(match pulled {
             0 => "on the host already".to_owned(),
+            1 => "1 image".to_owned(),
             n => format!("{n} images"),
         })
     }

@@ -171,8 +171,13 @@ impl Deploy {
         let settings = session.settings;
         report.phase("lock");
         let _lock = session.lock(&seen.layout, &here.holder("deploy"))?;
-        // Seen again: another deploy may have ended between our first look and the lock.
+        // What was planned, and perhaps confirmed, was planned on what served then.
         let observed = session.observe_again(seen)?;
+        if observed.live != seen.live {
+            let environment = &settings.environment;
+            let error = anyhow!("somebody else has deployed to `{environment}` meanwhile");
+            return Err(Failure::refused(error).hint("look at it with `status`, then deploy again"));
+        }
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
         let test_job = !settings.deploy.test_job.is_empty();
         let plan = Plan::new(id.clone(), inputs, test_job, &observed);
