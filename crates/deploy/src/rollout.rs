@@ -35,6 +35,8 @@ pub(crate) struct Rollout<'a> {
     pub(crate) observed: &'a Observed,
     pub(crate) plan: &'a Plan,
     pub(crate) manifest: Manifest,
+    /// When the switch was made, in seconds since 1970 by the host's clock.
+    pub(crate) switched_at: f64,
     pub(crate) report: &'a mut Report,
 }
 
@@ -61,7 +63,10 @@ impl Rollout<'_> {
             Step::Platform => self.platform(),
             Step::Start => self.start(),
             Step::Check => self.check().await,
-            Step::Switch => self.switch(Some(&self.manifest.id)).await,
+            Step::Switch => {
+                self.switched_at = self.switch(Some(&self.manifest.id)).await?;
+                Ok(String::new())
+            }
             Step::Verify => self.verify().await,
             Step::TestJob => self.test_job().await,
             Step::Record => self.record(),
@@ -230,26 +235,31 @@ impl Rollout<'_> {
         Ok(dagster.reload_workspace().await?)
     }
 
-    async fn switch(&self, to: Option<&ReleaseId>) -> Result<String> {
+    /// Points webserver and daemon to a code server, or to none. Answers when.
+    async fn switch(&self, to: Option<&ReleaseId>) -> Result<f64> {
         let path = format!("{}/workspace.yaml", self.observed.layout.workspace());
-        self.session.write(&path, "644", workspace_yaml(to))?;
         let dagster = self.session.dagster()?;
         dagster.ready(self.settings.deploy.verify_timeout).await?;
+        let when = self.session.write(&path, "644", workspace_yaml(to))?;
         dagster.reload_workspace().await?;
-        Ok(String::new())
+        Ok(when)
+    }
+
+    /// Waits until an image is what webserver and daemon ask. A sign of life of every daemon after
+    /// the switch tells that they follow it.
+    async fn served(&self, image: &ImageRef, since: f64) -> Result<dagster::Served> {
+        let expected = dagster::Expectation {
+            location: LOCATION.to_owned(),
+            image: image.to_string(),
+            since,
+            deadline: self.settings.deploy.verify_timeout,
+        };
+        let dagster = self.session.dagster()?;
+        Ok(dagster::verify(&dagster, &expected, |why| self.report.now(why)).await?)
     }
 
     async fn verify(&mut self) -> Result<String> {
-        let dagster = self.session.dagster()?;
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
-        let expected = dagster::Expectation {
-            location: LOCATION.to_owned(),
-            image: self.manifest.core_image.to_string(),
-            since: self.observed.now as f64,
-            deadline: self.settings.deploy.verify_timeout,
-        };
-        let report = &self.report;
-        let seen = dagster::verify(&dagster, &expected, |why| report.now(why)).await?;
+        let seen = self.served(&self.manifest.core_image, self.switched_at).await?;
         for warning in &seen.warnings {
             self.report.say(&format!("  warning: {warning}"));
         }
@@ -348,8 +358,11 @@ impl Rollout<'_> {
         let id = &self.manifest.id;
         let container = Layout::core_container(id);
         if switched {
-            self.switch(self.plan.from.as_ref()).await?;
-            // It may have begun runs: let it finish them.
+            let since = self.switch(self.plan.from.as_ref()).await?;
+            // It may have begun runs: let it finish them, once nobody sends it new ones.
+            if let Some(before) = self.observed.live_manifest() {
+                self.served(&before.core_image, since).await?;
+            }
             self.session.run("stop the new code", remote::RETIRE, &[&container], Vec::new())?;
             return Ok(());
         }

@@ -40,11 +40,17 @@ impl<'a> Session<'a> {
         Ok(self.host.output(&bash(script, args).stdin(input))?)
     }
 
-    /// Runs a script on the host that must succeed.
-    pub(crate) fn run(&self, what: &str, script: &str, args: &[&str], input: Vec<u8>) -> Result {
+    /// Runs a script on the host that must succeed. Answers what it printed.
+    pub(crate) fn run(
+        &self,
+        what: &str,
+        script: &str,
+        args: &[&str],
+        input: Vec<u8>,
+    ) -> Result<String> {
         let output = self.script(script, args, input)?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = [output.stdout, output.stderr].concat();
         let said = tail(&String::from_utf8_lossy(&said), 40);
@@ -52,9 +58,11 @@ impl<'a> Session<'a> {
         Err(anyhow!("{said}").context(format!("cannot {what} on `{host}`")).into())
     }
 
-    /// Replaces a file on the host, at once.
-    pub(crate) fn write(&self, path: &str, mode: &str, content: impl Into<Vec<u8>>) -> Result {
-        self.run(&format!("write `{path}`"), remote::WRITE, &[path, mode], content.into())
+    /// Replaces a file on the host, at once. Answers when, in seconds since 1970 by its clock.
+    pub(crate) fn write(&self, path: &str, mode: &str, content: impl Into<Vec<u8>>) -> Result<f64> {
+        let what = format!("write `{path}`");
+        let when = self.run(&what, remote::WRITE, &[path, mode], content.into())?;
+        Ok(when.trim().parse().with_context(|| format!("the host's clock says `{when}`"))?)
     }
 
     /// Looks at the host. Changes nothing there.

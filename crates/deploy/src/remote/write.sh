@@ -1,4 +1,4 @@
-# Replaces a file at once: a reader sees the old one or the new one, whole.
+# Replaces a file at once: a reader sees the old one or the new one, whole. Tells when.
 # Arguments: path, mode. Input: the content.
 set -eu
 umask 077
@@ -7,4 +7,5 @@ trap 'rm -f "$new"' EXIT
 cat >"$new"
 chmod "$2" "$new"
 sync "$new"
+date +%s.%N
 mv -T "$new" "$1"

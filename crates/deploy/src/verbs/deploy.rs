@@ -194,8 +194,18 @@ impl Deploy {
         let engine = session.engine().await?;
         let observed = &observed;
         let plan = &plan;
-        let rollout =
-            Rollout { session, engine, login, project, settings, observed, plan, manifest, report };
+        let rollout = Rollout {
+            session,
+            engine,
+            login,
+            project,
+            settings,
+            observed,
+            plan,
+            manifest,
+            switched_at: 0.0,
+            report,
+        };
         rollout.run().await
     }
 

@@ -86,6 +86,18 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
     assert_eq!(checkout.deploy()["changed"], true);
     assert_eq!(platform(&checkout.containers()), platform(&before));
 
+    // Code that Dagster loads and that does not work is switched back from.
+    let serving = checkout.json(&["status", "demo", "--json"]);
+    let job = checkout.read("dagster_core/pipelines/test_job.py");
+    checkout.write("dagster_core/pipelines/test_job.py", &job.replace("< 300:", "< 300_000:"));
+    let undone = checkout.run(&["deploy", "demo"]);
+    assert_eq!(undone.code, 4, "{undone}");
+    assert!(undone.stderr.contains("the tables are cut short"), "{undone}");
+    checkout.write("dagster_core/pipelines/test_job.py", &job);
+    let still = checkout.json(&["status", "demo", "--json"]);
+    assert_eq!(still["release"]["id"], serving["release"]["id"]);
+    assert_eq!(still["code"]["state"], serving["code"]["state"]);
+
     // The same verb, the same VM, given by `.env.prod` as any other VM would be.
     let after = checkout.containers();
     checkout.write_env_prod_of_the_testbed();
