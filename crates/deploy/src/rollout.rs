@@ -340,11 +340,14 @@ impl Rollout<'_> {
                 ..failure
             };
         }
-        let undone = self.try_undo(switched).await;
-        match (undone, &self.plan.from) {
-            (Ok(()), _) if !switched => Failure { exit: Exit::Refused, ..failure },
-            (Ok(()), _) => Failure { exit: Exit::Undone, ..failure },
-            (Err(undo), _) => Failure {
+        match self.try_undo(switched).await {
+            Ok(()) if !switched => Failure { exit: Exit::Refused, ..failure },
+            Ok(()) => {
+                let before = self.plan.from.as_ref().map_or("nothing", ReleaseId::as_str);
+                self.report.say(&format!("  switched back: {before} serves again"));
+                Failure { exit: Exit::Undone, ..failure }
+            }
+            Err(undo) => Failure {
                 exit: Exit::NotUndone,
                 error: failure
                     .error

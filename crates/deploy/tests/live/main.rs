@@ -93,10 +93,11 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
     let undone = checkout.run(&["deploy", "demo"]);
     assert_eq!(undone.code, 4, "{undone}");
     assert!(undone.stderr.contains("the tables are cut short"), "{undone}");
+    assert!(undone.stderr.contains("serves again"), "{undone}");
     checkout.write("dagster_core/pipelines/test_job.py", &job);
     let still = checkout.json(&["status", "demo", "--json"]);
     assert_eq!(still["release"]["id"], serving["release"]["id"]);
-    assert_eq!(still["code"]["state"], serving["code"]["state"]);
+    assert_eq!(still["code"]["image"], serving["code"]["image"]);
 
     // The same verb, the same VM, given by `.env.prod` as any other VM would be.
     let after = checkout.containers();
