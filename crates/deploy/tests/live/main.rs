@@ -88,6 +88,7 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
 
     // Code that Dagster loads and that does not work is switched back from.
     let serving = checkout.json(&["status", "demo", "--json"]);
+    let standing = checkout.containers();
     let job = checkout.read("dagster_core/pipelines/test_job.py");
     checkout.write("dagster_core/pipelines/test_job.py", &job.replace("< 300:", "< 300_000:"));
     let undone = checkout.run(&["deploy", "demo"]);
@@ -99,8 +100,10 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
     assert_eq!(still["release"]["id"], serving["release"]["id"]);
     assert_eq!(still["code"]["image"], serving["code"]["image"]);
 
+    let limit = Duration::from_mins(1);
+    wait_until(limit, "the undone code stops", || checkout.containers() == standing);
+
     // The same verb, the same VM, given by `.env.prod` as any other VM would be.
-    let after = checkout.containers();
     checkout.write_env_prod_of_the_testbed();
     let answer = checkout.run(&["deploy", "prod"]);
     assert_eq!(answer.code, 3, "production asks, and nobody answers: {answer}");
@@ -108,12 +111,12 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
     let prod = checkout.json(&["deploy", "prod", "--yes", "--json"]);
     assert_eq!((&prod["changed"], &prod["url"]), (&true.into(), &Value::Null));
     assert_eq!(checkout.json(&["deploy", "prod", "--yes", "--json"])["changed"], false);
-    assert_eq!(checkout.containers(), after, "one environment does not touch another");
+    assert_eq!(checkout.containers(), standing, "one environment does not touch another");
     let down = checkout.run(&["down", "prod"]);
     assert_eq!(down.code, 3, "it asks, and nobody answers: {down}");
     let down = checkout.json(&["down", "prod", "--yes", "--data", "--json"]);
     assert_eq!(down["containers"], 4);
-    assert_eq!(checkout.containers(), after);
+    assert_eq!(checkout.containers(), standing);
     checkout.down();
 }
 
