@@ -4,8 +4,12 @@ from importlib.metadata import version
 
 import dagster as dg
 
+from dagster_core.resources import run_config
+
 refresh_job = dg.define_asset_job(
-    "refresh_time_zones", selection=dg.AssetSelection.groups("time_zones")
+    "refresh_time_zones",
+    selection=dg.AssetSelection.groups("time_zones"),
+    config=run_config(),
 )
 
 nightly = dg.ScheduleDefinition(

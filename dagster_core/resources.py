@@ -34,6 +34,7 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
     user: str
     password: str
     database: str
+    statement_timeout_seconds: int = 60
 
     @contextmanager
     def connect(self) -> Iterator[connection]:
@@ -74,7 +75,11 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def _open(self, database: str) -> connection:
         return psycopg2.connect(
-            host=self.host, user=self.user, password=self.password, dbname=database
+            host=self.host,
+            user=self.user,
+            password=self.password,
+            dbname=database,
+            options=f"-c statement_timeout={self.statement_timeout_seconds}s",
         )
 
     def _create(self) -> None:
@@ -101,8 +106,16 @@ def resources() -> dict[str, Any]:
             user=dg.EnvVar("POSTGRES_USER"),
             password=dg.EnvVar("POSTGRES_PASSWORD"),
             database=dg.EnvVar("WAREHOUSE_DB"),
+            # A mistake shows soon, but where there is real work to do.
+            statement_timeout_seconds=600 if use_production_credentials() else 60,
         )
     }
+
+
+def run_config() -> dict[str, Any]:
+    """How jobs run in this environment: the production VM has the cores for several steps."""
+    steps = 4 if use_production_credentials() else 1
+    return {"execution": {"config": {"multiprocess": {"max_concurrent": steps}}}}
 
 
 def years() -> range:

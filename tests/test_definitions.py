@@ -15,7 +15,13 @@ def test_definitions_load(environment: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("DAGSTER_ENV", environment)
     loaded = importlib.reload(definitions).defs
     dg.Definitions.validate_loadable(loaded)
-    assert resources.use_production_credentials() == (environment == "prod")
+    production = environment == "prod"
+    assert resources.use_production_credentials() == production
+    assert resources.resources()["warehouse"].statement_timeout_seconds == (
+        600 if production else 60
+    )
+    steps = resources.run_config()["execution"]["config"]["multiprocess"]["max_concurrent"]
+    assert steps == (4 if production else 1)
     assert len(resources.years()) == (61 if environment == "prod" else 6)
 
 

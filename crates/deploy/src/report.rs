@@ -99,6 +99,13 @@ pub(crate) fn eprint_line(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+impl Report {
+    /// Asks a yes-or-no question, while the spinner rests.
+    pub(crate) fn confirm(&self, question: &str) -> bool {
+        self.bar.suspend(|| confirm(question))
+    }
+}
+
 /// Asks a yes-or-no question on the terminal; where there is none, the answer is no.
 pub(crate) fn confirm(question: &str) -> bool {
     if !std::io::stdin().is_terminal() {

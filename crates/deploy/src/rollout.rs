@@ -60,7 +60,7 @@ impl Rollout<'_> {
         match step {
             Step::Pull => self.pull().await,
             Step::Upload => self.upload(),
-            Step::Platform => self.platform(),
+            Step::Platform => self.platform(&self.manifest.id),
             Step::Start => self.start(),
             Step::Check => self.check().await,
             Step::Switch => {
@@ -163,13 +163,14 @@ impl Rollout<'_> {
         serde_json::to_string(&self.manifest).expect("a manifest is plain data")
     }
 
-    fn platform(&self) -> Result<String> {
+    /// Makes the platform what the files of a release say.
+    fn platform(&self, release: &ReleaseId) -> Result<String> {
         let Observed { layout, compose, .. } = self.observed;
         let args = [
             &compose.command,
             &layout.platform_project(),
             &layout.platform(),
-            &layout.release(&self.manifest.id),
+            &layout.release(release),
             &layout.workspace(),
         ];
         self.session.run(
@@ -332,7 +333,9 @@ impl Rollout<'_> {
 
     /// Brings back what served before. `done` are the steps begun, the failed one last.
     async fn undo(&self, done: &[Step], failure: Failure) -> Failure {
-        let switched = done.contains(&Step::Switch);
+        // Of these the platform has seen something, be it undone again.
+        let touched = done.contains(&Step::Switch)
+            || (done.contains(&Step::Platform) && self.plan.from.is_some());
         if done.contains(&Step::Record) {
             // It serves and is verified: what failed is only the tidying after it.
             return Failure {
@@ -340,8 +343,8 @@ impl Rollout<'_> {
                 ..failure
             };
         }
-        match self.try_undo(switched).await {
-            Ok(()) if !switched => Failure { exit: Exit::Refused, ..failure },
+        match self.try_undo(done).await {
+            Ok(()) if !touched => Failure { exit: Exit::Refused, ..failure },
             Ok(()) => {
                 let before = self.plan.from.as_ref().map_or("nothing", ReleaseId::as_str);
                 self.report.say(&format!("  switched back: {before} serves again"));
@@ -357,10 +360,16 @@ impl Rollout<'_> {
         }
     }
 
-    async fn try_undo(&self, switched: bool) -> Result {
+    async fn try_undo(&self, done: &[Step]) -> Result {
         let id = &self.manifest.id;
         let container = Layout::core_container(id);
-        if switched {
+        if let Some(from) = self.plan.from.as_ref().filter(|_| done.contains(&Step::Platform)) {
+            self.platform(from)?;
+        }
+        if done.contains(&Step::Check) {
+            self.candidate(&self.session.dagster()?, None).await?;
+        }
+        if done.contains(&Step::Switch) {
             let since = self.switch(self.plan.from.as_ref()).await?;
             // It may have begun runs: let it finish them, once nobody sends it new ones.
             if let Some(before) = self.observed.live_manifest() {

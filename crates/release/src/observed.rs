@@ -113,6 +113,8 @@ impl Observed {
                 let (dir, json) = value.split_once(' ').unwrap_or((value, ""));
                 match serde_json::from_str::<Manifest>(json) {
                     Ok(manifest) if manifest.id.as_str() == dir => self.manifests.push(manifest),
+                    // Of a release that another version of this program made: not ours to judge.
+                    Err(_) if !json.is_empty() && dir.parse::<ReleaseId>().is_ok() => {}
                     _ => self.torn.push(dir.to_owned()),
                 }
             }
@@ -178,7 +180,9 @@ mod tests {
              compose docker compose 2.26.1\n\
              disk_free_kib 2048\n\
              live docker_dagster_core-20261101-000000-aaaaaaa\n\
-             manifest 20261101-000000-aaaaaaa {\"cut\": \n\
+             manifest 20261101-000000-aaaaaaa {\"of\":\"tomorrow\"}\n\
+             manifest 20261101-000000-aaaaaaa.partial-1 {}\n\
+             manifest 20261102-000000-bbbbbbb \n\
              container docker_dagster_core-20261101-000000-aaaaaaa\tdocker_dagster_core\tc1\trunning\tUp 3 minutes\n\
              container dagster-prod-dagster-daemon-1\tdagster-daemon\tc2\texited\tExited (1)\n\
              ui_port_taken 3000\n",
@@ -190,7 +194,7 @@ mod tests {
         );
         assert_eq!(observed.compose.command, "docker compose");
         assert_eq!(observed.disk_free, 2 << 20);
-        assert_eq!(observed.torn, ["20261101-000000-aaaaaaa"]);
+        assert_eq!(observed.torn, ["20261101-000000-aaaaaaa.partial-1", "20261102-000000-bbbbbbb"]);
         assert_eq!(observed.cores[0].state, "running");
         assert_eq!(observed.platform[0].service, "dagster-daemon");
         assert!(!observed.ui_port_free && !observed.platform_runs());

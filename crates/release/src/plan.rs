@@ -50,7 +50,7 @@ pub enum Step {
     Platform,
     /// Starts the release's code server beside the one that serves.
     Start,
-    /// Asks the new code server for its definitions, from the platform's image.
+    /// Lets the webserver, and it alone, load the new code server's definitions.
     Check,
     /// Points webserver and daemon to the new code server.
     Switch,

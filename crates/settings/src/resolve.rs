@@ -111,9 +111,13 @@ pub fn resolve(
     }
 }
 
-/// Whether an environment is a throwaway one: its template says `DEPLOY_TESTBED=true`.
+/// Whether an environment is a throwaway one: its template says `DEPLOY_TESTBED=true`. Nothing else
+/// can: a testbed takes the place of a real VM.
 pub fn is_testbed(root: &Path, environment: &str) -> Result<bool, Error> {
-    Ok(peek(root, environment, "DEPLOY_TESTBED", &BTreeMap::new())?.as_deref() == Some("true"))
+    let mut problems = Vec::new();
+    let template = template(root, environment, &mut problems)?;
+    let item = template.item("DEPLOY_TESTBED");
+    Ok(item.is_some_and(|it| it.default.as_deref() == Some("true")))
 }
 
 /// One plain setting, before the others can be resolved: what a testbed is made by.
@@ -125,11 +129,14 @@ pub fn peek(
 ) -> Result<Option<String>, Error> {
     let mut problems = Vec::new();
     let template = template(root, environment, &mut problems)?;
+    let lines = file(root, environment, &mut problems);
     if !problems.is_empty() {
         return Err(Error::Invalid { problems });
     }
+    let in_process = process.get(key).filter(|it| !it.is_empty()).cloned();
+    let in_file = || lines.into_iter().find(|(_, name, _)| name == key).map(|(_, _, it)| it);
     let default = || template.item(key).and_then(|it| it.default.clone());
-    Ok(process.get(key).filter(|it| !it.is_empty()).cloned().or_else(default))
+    Ok(in_process.or_else(in_file).or_else(default))
 }
 
 fn template(

@@ -51,6 +51,8 @@ pub enum Kind {
     Duration,
     /// An amount of memory: `512m`, `2g`.
     Memory,
+    /// A folder of its own: letters, digits, `.`, `_`, `-` and `/`, and nothing above it.
+    Folder,
     /// One of these.
     Enum(Vec<String>),
 }
@@ -139,11 +141,12 @@ impl Kind {
             "boolean" => Kind::Bool,
             "duration" => Kind::Duration,
             "memory" => Kind::Memory,
+            "folder" => Kind::Folder,
             _ => match text.strip_prefix("enum(").and_then(|it| it.strip_suffix(')')) {
                 Some(words) => Kind::Enum(words.split(',').map(str::to_owned).collect()),
                 None => {
                     return Err(format!(
-                        "`{text}` is no type: there are string, port, boolean, duration, memory and enum(a,b)"
+                        "`{text}` is no type: there are string, port, boolean, duration, memory, folder and enum(a,b)"
                     ));
                 }
             },
@@ -160,6 +163,11 @@ impl Kind {
             Kind::Memory => value
                 .strip_suffix(['m', 'g'])
                 .is_some_and(|it| it.parse::<u32>().is_ok_and(|it| it > 0)),
+            Kind::Folder => {
+                let parts = value.strip_prefix('/').unwrap_or(value).split('/');
+                let plain = |it: u8| it.is_ascii_alphanumeric() || b"._-".contains(&it);
+                parts.clone().all(|it| it.bytes().all(plain) && !matches!(it, "" | "." | ".."))
+            }
             Kind::Enum(words) => words.iter().any(|it| it == value),
         };
         if fits { Ok(()) } else { Err(format!("must be {}", self.words())) }
@@ -172,6 +180,7 @@ impl Kind {
             Kind::Bool => "`true` or `false`".to_owned(),
             Kind::Duration => "a duration like `90s` or `5m`".to_owned(),
             Kind::Memory => "an amount of memory like `512m` or `2g`".to_owned(),
+            Kind::Folder => "a folder like `srv/dagster`, without spaces and `..`".to_owned(),
             Kind::Enum(words) => format!("one of {}", words.join(", ")),
         }
     }
@@ -185,5 +194,20 @@ pub(crate) fn seconds(text: &str) -> Option<u64> {
         "s" => Some(number),
         "m" => number.checked_mul(60),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_one_that_could_be_removed_without_regret() {
+        for folder in ["dagster-deploy/prod", "/srv/dagster_1.2", "x"] {
+            assert_eq!(Kind::Folder.check(folder), Ok(()), "{folder}");
+        }
+        for other in ["", "/", ".", "a/../b", "a b", "$HOME/x", "a//b", "a/"] {
+            assert!(Kind::Folder.check(other).is_err(), "{other}");
+        }
     }
 }

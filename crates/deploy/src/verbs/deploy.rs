@@ -96,7 +96,17 @@ impl Deploy {
         };
         let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await?;
         let manifest = self
-            .roll_out(here, &session, &observed, &project, &inputs, images, login, &mut report)
+            .roll_out(
+                here,
+                &session,
+                &observed,
+                &plan,
+                &project,
+                &inputs,
+                images,
+                login,
+                &mut report,
+            )
             .await?;
 
         let url = reach(here, &settings, &mut report)?;
@@ -114,7 +124,7 @@ impl Deploy {
 
     /// The settings; for a throwaway environment, its testbed is made first.
     async fn settings(&self, here: &Here, report: &mut Report) -> Result<Settings> {
-        if !here.is_testbed(&self.environment)? {
+        if self.dry_run || !here.is_testbed(&self.environment)? {
             return here.settings(&self.environment).await;
         }
         report.phase("machine");
@@ -149,7 +159,7 @@ impl Deploy {
             return Ok(());
         }
         report.say(&plan.to_string());
-        if report::confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
+        if report.confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
             return Ok(());
         }
         let error = anyhow!("not confirmed: nothing was changed on `{}`", settings.deploy.host);
@@ -162,6 +172,7 @@ impl Deploy {
         here: &Here,
         session: &Session<'_>,
         seen: &Observed,
+        shown: &Plan,
         project: &Project,
         inputs: &Inputs,
         images: Images,
@@ -173,14 +184,14 @@ impl Deploy {
         let _lock = session.lock(&seen.layout, &here.holder("deploy"))?;
         // What was planned, and perhaps confirmed, was planned on what served then.
         let observed = session.observe_again(seen)?;
-        if observed.live != seen.live {
+        let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
+        let test_job = !settings.deploy.test_job.is_empty();
+        let plan = Plan::new(id.clone(), inputs, test_job, &observed);
+        if observed.live != seen.live || plan.changes != shown.changes {
             let environment = &settings.environment;
             let error = anyhow!("somebody else has deployed to `{environment}` meanwhile");
             return Err(Failure::refused(error).hint("look at it with `status`, then deploy again"));
         }
-        let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
-        let test_job = !settings.deploy.test_job.is_empty();
-        let plan = Plan::new(id.clone(), inputs, test_job, &observed);
         report.end("");
         let manifest = rollout::manifest(
             project,
@@ -217,8 +228,8 @@ impl Deploy {
         mut report: Report,
     ) -> Result {
         let settings = session.settings;
-        let url =
-            if settings.deploy.testbed { Some(tunnel::leave_open(here, settings)?) } else { None };
+        let reachable = settings.deploy.testbed && !self.dry_run;
+        let url = if reachable { Some(tunnel::leave_open(here, settings)?) } else { None };
         report.finish();
         let summary = Summary {
             environment: &self.environment,

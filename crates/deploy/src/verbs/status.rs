@@ -28,6 +28,17 @@ struct Facts {
     code: Option<dagster::Location>,
     daemons: Vec<dagster::Daemon>,
     runs: Vec<dagster::Run>,
+    /// Why Dagster does not answer, if it does not.
+    silent: Option<String>,
+}
+
+impl Facts {
+    async fn ask(&mut self, dagster: &dagster::Client) -> dagster::Result<()> {
+        self.code = Some(dagster.location(LOCATION).await?);
+        self.daemons = dagster.daemons().await?;
+        self.runs = dagster.runs_in_flight().await?;
+        Ok(())
+    }
 }
 
 #[derive(Serialize)]
@@ -68,12 +79,13 @@ impl Status {
             code: None,
             daemons: Vec::new(),
             runs: Vec::new(),
+            silent: None,
         };
         if observed.platform_runs() {
-            let dagster = session.dagster()?;
-            facts.code = Some(dagster.location(LOCATION).await?);
-            facts.daemons = dagster.daemons().await?;
-            facts.runs = dagster.runs_in_flight().await?;
+            // The rest is worth knowing even then.
+            if let Err(failure) = facts.ask(&session.dagster()?).await {
+                facts.silent = Some(format!("{failure:#}"));
+            }
         }
         report::facts(self.json, &facts, |it| text(it, observed.now));
         Ok(())
@@ -96,6 +108,10 @@ fn text(facts: &Facts, now: u64) -> String {
     for it in &facts.containers {
         let name = it.release.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
         let _ = writeln!(text, "  {}{name}: {}", it.service, it.status);
+    }
+    if let Some(why) = &facts.silent {
+        let _ = writeln!(text, "  Dagster does not answer: {why}");
+        return text;
     }
     if let Some(code) = &facts.code {
         let _ = writeln!(text, "  code     {code}");
