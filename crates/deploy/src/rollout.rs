@@ -354,7 +354,7 @@ impl Rollout<'_> {
                 exit: Exit::NotUndone,
                 error: failure
                     .error
-                    .context(format!("and it could not be undone: {:#}", undo.error)),
+                    .context(format!("a step failed, and so did undoing it ({:#})", undo.error)),
                 ..failure
             },
         }
@@ -367,7 +367,9 @@ impl Rollout<'_> {
             self.platform(from)?;
         }
         if done.contains(&Step::Check) {
-            self.candidate(&self.session.dagster()?, None).await?;
+            let dagster = self.session.dagster()?;
+            dagster.ready(self.settings.deploy.verify_timeout).await?;
+            self.candidate(&dagster, None).await?;
         }
         if done.contains(&Step::Switch) {
             let since = self.switch(self.plan.from.as_ref()).await?;
