@@ -15,6 +15,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("images", &["release"]),
     ("testbed", &["exec", "images", "release"]),
     ("deploy", &["dagster", "exec", "images", "release", "settings", "testbed"]),
+    ("bench", &["dagster", "exec", "release", "testbed"]),
     ("xtask", &["exec", "settings"]),
 ];
 

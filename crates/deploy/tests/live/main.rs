@@ -2,20 +2,14 @@
 //!
 //! Each test owns a copy of the checkout, and with it a testbed of its own.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
-
-mod checkout;
-mod probe;
-
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
+use bench::{Arguments, Checkout, Probe, wait_until};
 use dagster::RunStatus;
 use serde_json::Value;
 
-use crate::{
-    checkout::{Checkout, wait_until},
-    probe::{Arguments, Probe},
-};
+/// The program under test.
+const DEPLOY: &str = env!("CARGO_BIN_EXE_deploy");
 
 const PLATFORM: [&str; 3] = ["dagster-postgres", "dagster-webserver", "dagster-daemon"];
 
@@ -26,7 +20,7 @@ fn platform(containers: &BTreeMap<String, String>) -> Vec<&String> {
 
 #[test]
 fn changed_code_is_swapped_alone_and_no_run_and_no_request_is_lost() {
-    let checkout = Checkout::new("swap");
+    let checkout = Checkout::new("swap", DEPLOY);
     let first = checkout.deploy();
     assert_eq!(first["changed"], true);
     let before = checkout.containers();
@@ -77,7 +71,7 @@ fn changed_code_is_swapped_alone_and_no_run_and_no_request_is_lost() {
 
 #[test]
 fn compose_2_and_newer_swaps_the_code_alone_as_well() {
-    let checkout = Checkout::new("compose-v2").with("DEPLOY_TESTBED_COMPOSE", "v2");
+    let checkout = Checkout::new("compose-v2", DEPLOY).with("DEPLOY_TESTBED_COMPOSE", "v2");
     let first = checkout.deploy();
     assert_eq!(first["changed"], true);
     let before = checkout.containers();
@@ -125,7 +119,7 @@ fn no_secret_reaches_an_argument_a_log_a_manifest_or_an_image() {
     const CANARY: &str = "canary-7d1f";
     const PASSWORD: &str = "canary-7d1f-$HOME-${HOME}-#-\"-\\-'-é";
 
-    let checkout = Checkout::new("canary").with("POSTGRES_PASSWORD", PASSWORD);
+    let checkout = Checkout::new("canary", DEPLOY).with("POSTGRES_PASSWORD", PASSWORD);
     let watch = Arguments::watch(CANARY);
     let deployed = checkout.run(&["deploy", "demo", "--json"]);
     let seen = watch.stop();
@@ -160,7 +154,7 @@ fn no_secret_reaches_an_argument_a_log_a_manifest_or_an_image() {
 
 #[test]
 fn what_stands_in_the_way_is_told_in_one_sentence_and_nothing_is_touched() {
-    let checkout = Checkout::new("refused");
+    let checkout = Checkout::new("refused", DEPLOY);
     // The port that a tunnel wants is taken: the next one is.
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

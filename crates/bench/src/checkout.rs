@@ -14,24 +14,29 @@ use serde_json::Value;
 use testbed::Testbed;
 
 /// A copy of this checkout.
-pub(crate) struct Checkout {
+pub struct Checkout {
     root: PathBuf,
+    deploy: PathBuf,
     variables: BTreeMap<String, String>,
 }
 
 /// What a verb answered.
-pub(crate) struct Answer {
-    pub(crate) code: i32,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+pub struct Answer {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Its facts.
+    pub stdout: String,
+    /// What it told on the way.
+    pub stderr: String,
 }
 
 impl Checkout {
-    /// Copies what git knows of, and what it would: the change at hand is what is tested.
-    pub(crate) fn new(name: &str) -> Checkout {
+    /// Copies what git knows of, and what it would: the change at hand is what is tested. `deploy`
+    /// is the program whose verbs it runs.
+    pub fn new(name: &str, deploy: impl Into<PathBuf>) -> Checkout {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
         let root = source.join("target/live").join(name);
-        let checkout = Checkout { root, variables: BTreeMap::new() };
+        let checkout = Checkout { root, deploy: deploy.into(), variables: BTreeMap::new() };
         // A run that was killed may have left one.
         if checkout.root.exists() {
             checkout.run(&["down", "demo"]);
@@ -50,7 +55,8 @@ impl Checkout {
     }
 
     /// Sets a variable of every verb's environment.
-    pub(crate) fn with(mut self, key: &str, value: &str) -> Checkout {
+    #[must_use]
+    pub fn with(mut self, key: &str, value: &str) -> Checkout {
         self.variables.insert(key.to_owned(), value.to_owned());
         self
     }
@@ -66,13 +72,13 @@ impl Checkout {
     }
 
     /// Runs a verb.
-    pub(crate) fn run(&self, args: &[&str]) -> Answer {
+    pub fn run(&self, args: &[&str]) -> Answer {
         self.run_with(&[], args)
     }
 
     /// Runs a verb with more variables.
-    pub(crate) fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Answer {
-        let mut cmd = Cmd::new(env!("CARGO_BIN_EXE_deploy")).args(args.iter().copied());
+    pub fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Answer {
+        let mut cmd = Cmd::new(&self.deploy).args(args.iter().copied());
         for (key, value) in &self.variables {
             cmd = cmd.env(key, value);
         }
@@ -87,7 +93,7 @@ impl Checkout {
 
     /// Runs a verb that must succeed and answers JSON.
     #[track_caller]
-    pub(crate) fn json(&self, args: &[&str]) -> Value {
+    pub fn json(&self, args: &[&str]) -> Value {
         let answer = self.run(args);
         assert_eq!(answer.code, 0, "{args:?}: {answer}");
         serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{error}: {answer}"))
@@ -95,12 +101,12 @@ impl Checkout {
 
     /// Deploys; it must succeed.
     #[track_caller]
-    pub(crate) fn deploy(&self) -> Value {
+    pub fn deploy(&self) -> Value {
         self.json(&["deploy", "demo", "--json"])
     }
 
     /// The ids of the containers that run, by service and release.
-    pub(crate) fn containers(&self) -> BTreeMap<String, String> {
+    pub fn containers(&self) -> BTreeMap<String, String> {
         let status = self.json(&["status", "demo", "--json"]);
         let containers = status["containers"].as_array().unwrap().iter();
         containers
@@ -113,12 +119,12 @@ impl Checkout {
     }
 
     /// Writes a file of the project.
-    pub(crate) fn write(&self, path: &str, text: &str) {
+    pub fn write(&self, path: &str, text: &str) {
         fs::write(self.root.join(path), text).unwrap();
     }
 
     /// Gives `prod` the VM of the testbed: an SSH host like any other.
-    pub(crate) fn write_env_prod_of_the_testbed(&self) {
+    pub fn write_env_prod_of_the_testbed(&self) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let testbed = runtime.block_on(Testbed::find(&self.root, "demo")).unwrap().unwrap();
         let facts = testbed.facts().into_iter().map(|(key, value)| format!("{key}='{value}'\n"));
@@ -128,29 +134,29 @@ impl Checkout {
     }
 
     /// Reads a file of the project.
-    pub(crate) fn read(&self, path: &str) -> String {
+    pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root.join(path)).unwrap()
     }
 
     /// Adds to a file of the project.
-    pub(crate) fn append(&self, path: &str, text: &str) {
+    pub fn append(&self, path: &str, text: &str) {
         self.write(path, &(self.read(path) + text));
     }
 
     /// Adds an asset and commits it.
-    pub(crate) fn add_asset(&self, name: &str) {
+    pub fn add_asset(&self, name: &str) {
         let text = format!("\n\n@dg.asset\ndef {name}() -> int:\n    return 1\n");
         self.append("dagster_core/assets.py", &text);
         self.commit("Add an asset");
     }
 
     /// Runs a command as root in the VM.
-    pub(crate) fn on_host(&self, script: &str) -> String {
+    pub fn on_host(&self, script: &str) -> String {
         Cmd::new("docker").args(["exec", &self.vm(), "bash", "-c", script]).read().unwrap()
     }
 
     /// Turns the VM off and on.
-    pub(crate) fn reboot(&self) {
+    pub fn reboot(&self) {
         Cmd::new("docker").args(["restart", "--time", "60", &self.vm()]).read().unwrap();
     }
 
@@ -166,13 +172,13 @@ impl Checkout {
     }
 
     /// How many logins the VM's sshd has accepted.
-    pub(crate) fn logins(&self) -> usize {
+    pub fn logins(&self) -> usize {
         let log = Cmd::new("docker").args(["logs", &self.vm()]).output().unwrap();
         String::from_utf8_lossy(&log.stderr).matches("Accepted publickey").count()
     }
 
     /// Takes everything away, and checks that nothing is left.
-    pub(crate) fn down(self) {
+    pub fn down(self) {
         let down = self.run(&["down", "demo"]);
         assert_eq!(down.code, 0, "{down}");
         let label = self.label();
@@ -187,7 +193,7 @@ impl Checkout {
 
 /// Waits until something is so.
 #[track_caller]
-pub(crate) fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: not within {limit:?}");

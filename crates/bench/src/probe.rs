@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const LOCATION: &str = "dagster_core";
 
 /// A platform under probes.
-pub(crate) struct Probe {
+pub struct Probe {
     client: Client,
     runtime: tokio::runtime::Runtime,
     stop: Arc<AtomicBool>,
@@ -31,7 +31,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 impl Probe {
     /// Begins to ask the platform that a deploy left open.
-    pub(crate) fn start(deployed: &Value) -> Probe {
+    pub fn start(deployed: &Value) -> Probe {
         let url = deployed["url"].as_str().expect("a demo is left reachable");
         let port: u16 = url.rsplit_once(':').unwrap().1.parse().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -43,7 +43,7 @@ impl Probe {
     }
 
     /// Starts a job that takes some seconds.
-    pub(crate) fn launch(&self, job: &str, seconds: u32) -> RunId {
+    pub fn launch(&self, job: &str, seconds: u32) -> RunId {
         let config = json!({"ops": {"wait": {"config": {"seconds": f64::from(seconds)}}}});
         let tags = BTreeMap::new();
         let limit = Duration::from_mins(1);
@@ -52,18 +52,18 @@ impl Probe {
     }
 
     /// How far a run is.
-    pub(crate) fn run_status(&self, run: &RunId) -> RunStatus {
+    pub fn run_status(&self, run: &RunId) -> RunStatus {
         self.runtime.block_on(self.client.run(run)).unwrap().status
     }
 
     /// The assets that are served.
-    pub(crate) fn assets(&self) -> Vec<String> {
+    pub fn assets(&self) -> Vec<String> {
         let definitions = self.runtime.block_on(self.client.definitions(LOCATION)).unwrap();
         definitions.assets.into_iter().collect()
     }
 
     /// Stops asking. Answers how often it asked, and what failed.
-    pub(crate) fn stop(self) -> (usize, Vec<String>) {
+    pub fn stop(self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
         let answers = self.asking.join().unwrap();
         (answers.len(), answers.into_iter().filter_map(Result::err).collect())
@@ -88,21 +88,23 @@ async fn ask(port: u16, stop: &AtomicBool) -> Vec<Result<(), String>> {
 }
 
 /// A look at the arguments of all processes, again and again.
-pub(crate) struct Arguments {
+pub struct Arguments {
     stop: Arc<AtomicBool>,
     looking: JoinHandle<Seen>,
 }
 
 /// What was seen in arguments.
 #[derive(Default)]
-pub(crate) struct Seen {
-    pub(crate) samples: usize,
-    pub(crate) found: Vec<String>,
+pub struct Seen {
+    /// How often it was looked.
+    pub samples: usize,
+    /// The arguments with the text.
+    pub found: Vec<String>,
 }
 
 impl Arguments {
     /// Begins to look for a text.
-    pub(crate) fn watch(text: &'static str) -> Arguments {
+    pub fn watch(text: &'static str) -> Arguments {
         let stop = Arc::new(AtomicBool::new(false));
         let looking = std::thread::spawn({
             let stop = stop.clone();
@@ -120,7 +122,7 @@ impl Arguments {
     }
 
     /// Ends it.
-    pub(crate) fn stop(self) -> Seen {
+    pub fn stop(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         self.looking.join().unwrap()
     }
