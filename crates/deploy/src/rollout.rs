@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow};
-use images::{Engine, Login};
+use images::Login;
 use release::{
     CANDIDATE, CORE_PORT, ImageRef, Inputs, LOCATION, Layout, Manifest, Observed, Outcome, Plan,
     ReleaseId, Step, candidate_yaml, workspace_yaml,
@@ -25,12 +25,13 @@ pub(crate) struct Images {
     pub(crate) postgres: ImageRef,
 }
 
-/// A deploy under way: the lock is held, the plan is decided.
+/// A plan under way: the lock is held.
 pub(crate) struct Rollout<'a> {
     pub(crate) session: &'a Session<'a>,
-    pub(crate) engine: Engine,
     pub(crate) login: Login,
-    pub(crate) project: &'a Project,
+    /// What [`Step::Upload`] puts into the release's folder, beside what is written here. A release
+    /// that is on the host already has none.
+    pub(crate) files: Vec<exec::File>,
     pub(crate) settings: &'a Settings,
     pub(crate) observed: &'a Observed,
     pub(crate) plan: &'a Plan,
@@ -59,7 +60,10 @@ impl Rollout<'_> {
     async fn step(&mut self, step: &Step) -> Result<String> {
         match step {
             Step::Pull => self.pull().await,
-            Step::Upload => self.upload(),
+            Step::Upload => {
+                let files = std::mem::take(&mut self.files);
+                self.upload(files)
+            }
             Step::Platform => self.platform(&self.manifest.id),
             Step::Start => self.start(),
             Step::Check => self.check().await,
@@ -78,13 +82,14 @@ impl Rollout<'_> {
     }
 
     async fn pull(&mut self) -> Result<String> {
+        let engine = self.session.engine().await?;
         let mut pulled = 0;
         let host = &self.settings.deploy.host;
         let Manifest { core_image, platform_image, postgres_image, .. } = &mut self.manifest;
         for image in [core_image, platform_image, postgres_image] {
-            if self.engine.image(image).await?.is_none() {
+            if engine.image(image).await?.is_none() {
                 let report = &self.report;
-                self.engine
+                engine
                     .pull(image, &self.login, &mut |it| report.now(&it.to_string()))
                     .await
                     .map_err(Failure::from)
@@ -93,7 +98,7 @@ impl Rollout<'_> {
             }
             if image.digest().is_none() {
                 // By digest from here on: a moved tag must not change what a restart runs.
-                let found = self.engine.image(image).await?;
+                let found = engine.image(image).await?;
                 let digest = found.and_then(|it| it.digests.into_iter().next());
                 if let Some(digest) = digest {
                     *image = image.with_digest(digest);
@@ -107,9 +112,8 @@ impl Rollout<'_> {
         })
     }
 
-    fn upload(&self) -> Result<String> {
+    fn upload(&self, mut files: Vec<exec::File>) -> Result<String> {
         let layout = &self.observed.layout;
-        let mut files = self.project.release_files(self.settings);
         let file = |path: &str, text: String| exec::File {
             path: path.to_owned(),
             mode: 0o600,
@@ -377,16 +381,19 @@ impl Rollout<'_> {
             if let Some(before) = self.observed.live_manifest() {
                 self.served(&before.core_image, since).await?;
             }
-            self.session.run("stop the new code", remote::RETIRE, &[&container], Vec::new())?;
+            // One that ran before this plan goes on running.
+            if done.contains(&Step::Start) {
+                self.session.run("stop the new code", remote::RETIRE, &[&container], Vec::new())?;
+            }
             return Ok(());
         }
-        self.session.run(
-            "remove the new code server",
-            remote::REMOVE,
-            &[&container],
-            Vec::new(),
-        )?;
-        self.prune(&[], &[id.to_string()], &[])?;
+        if done.contains(&Step::Start) {
+            let what = "remove the new code server";
+            self.session.run(what, remote::REMOVE, &[&container], Vec::new())?;
+        }
+        if done.contains(&Step::Upload) {
+            self.prune(&[], &[id.to_string()], &[])?;
+        }
         Ok(())
     }
 }

@@ -202,17 +202,13 @@ impl Deploy {
             here.who(),
             environment::now(),
         );
-        let engine = session.engine().await?;
-        let observed = &observed;
-        let plan = &plan;
         let rollout = Rollout {
             session,
-            engine,
             login,
-            project,
+            files: project.release_files(settings),
             settings,
-            observed,
-            plan,
+            observed: &observed,
+            plan: &plan,
             manifest,
             switched_at: 0.0,
             report,
