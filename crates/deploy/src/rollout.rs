@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, anyhow};
 use images::Login;
 use release::{
-    CANDIDATE, CORE_PORT, ImageRef, Inputs, LOCATION, Layout, Manifest, Observed, Outcome, Plan,
-    ReleaseId, Step, candidate_yaml, workspace_yaml,
+    CANDIDATE, CORE_PORT, ImageRef, Inputs, Location, Manifest, Observed, Outcome, Plan, ReleaseId,
+    Step, candidate_yaml, workspace_yaml,
 };
 use settings::Settings;
 
@@ -122,7 +122,10 @@ impl Rollout<'_> {
         files.extend([
             file("core.env", self.core_variables()),
             file("platform.env", self.platform_variables()),
-            file("workspace.yaml", workspace_yaml(Some(&self.manifest.id))),
+            file(
+                "workspace.yaml",
+                workspace_yaml(&self.observed.serving_with(Some(&self.manifest.id))),
+            ),
             file("manifest.json", self.manifest_json()),
         ]);
         let host = &self.settings.deploy.host;
@@ -190,7 +193,7 @@ impl Rollout<'_> {
         let Observed { layout, compose, .. } = self.observed;
         let id = &self.manifest.id;
         let limit = self.settings.deploy.start_timeout.as_secs().to_string();
-        let container = Layout::core_container(id);
+        let container = layout.core_container(id);
         let args = [
             &compose.command,
             &layout.core_project(id),
@@ -236,7 +239,8 @@ impl Rollout<'_> {
 
     async fn candidate(&self, dagster: &dagster::Client, id: Option<&ReleaseId>) -> Result {
         let path = format!("{}/candidate.yaml", self.observed.layout.workspace());
-        self.session.write(&path, "644", candidate_yaml(id))?;
+        let container = id.map(|it| self.observed.layout.core_container(it));
+        self.session.write(&path, "644", candidate_yaml(container.as_deref()))?;
         Ok(dagster.reload_workspace().await?)
     }
 
@@ -245,7 +249,8 @@ impl Rollout<'_> {
         let path = format!("{}/workspace.yaml", self.observed.layout.workspace());
         let dagster = self.session.dagster()?;
         dagster.ready(self.settings.deploy.verify_timeout).await?;
-        let when = self.session.write(&path, "644", workspace_yaml(to))?;
+        let when =
+            self.session.write(&path, "644", workspace_yaml(&self.observed.serving_with(to)))?;
         dagster.reload_workspace().await?;
         Ok(when)
     }
@@ -254,7 +259,7 @@ impl Rollout<'_> {
     /// the switch tells that they follow it.
     async fn served(&self, image: &ImageRef, since: f64) -> Result<dagster::Served> {
         let expected = dagster::Expectation {
-            location: LOCATION.to_owned(),
+            location: self.session.location.to_string(),
             image: image.to_string(),
             since,
             deadline: self.settings.deploy.verify_timeout,
@@ -277,13 +282,14 @@ impl Rollout<'_> {
     async fn test_job(&self) -> Result<String> {
         let deploy = &self.settings.deploy;
         let dagster = self.session.dagster()?;
-        let here = Layout::core_container(&self.manifest.id);
+        let here = self.observed.layout.core_container(&self.manifest.id);
+        let location = self.session.location.as_str();
         let tags: BTreeMap<_, _> =
             [("dagster-deploy/release".to_owned(), self.manifest.id.to_string())].into();
         let limit = tokio::time::Instant::now() + deploy.verify_timeout;
         loop {
             let left = limit.saturating_duration_since(tokio::time::Instant::now());
-            let run = dagster.launch(LOCATION, &deploy.test_job, &tags, None, left).await?;
+            let run = dagster.launch(location, &deploy.test_job, &tags, None, left).await?;
             let run = dagster
                 .wait_for_run(&run, left, |status| self.report.now(&status.to_string()))
                 .await
@@ -303,7 +309,8 @@ impl Rollout<'_> {
     }
 
     fn retire(&self, releases: &[ReleaseId]) -> Result<String> {
-        let containers: Vec<String> = releases.iter().map(Layout::core_container).collect();
+        let layout = &self.observed.layout;
+        let containers: Vec<String> = releases.iter().map(|it| layout.core_container(it)).collect();
         let args: Vec<&str> = containers.iter().map(String::as_str).collect();
         self.session.run("retire older code servers", remote::RETIRE, &args, Vec::new())?;
         Ok(containers.join(", "))
@@ -317,7 +324,7 @@ impl Rollout<'_> {
     ) -> Result<String> {
         let mut input = String::new();
         for id in containers {
-            input += &format!("container {}\n", Layout::core_container(id));
+            input += &format!("container {}\n", self.observed.layout.core_container(id));
         }
         for release in releases {
             input += &format!("release {release}\n");
@@ -366,9 +373,10 @@ impl Rollout<'_> {
 
     async fn try_undo(&self, done: &[Step]) -> Result {
         let id = &self.manifest.id;
-        let container = Layout::core_container(id);
-        if let Some(from) = self.plan.from.as_ref().filter(|_| done.contains(&Step::Platform)) {
-            self.platform(from)?;
+        let container = self.observed.layout.core_container(id);
+        let stood = self.observed.platform_of.as_ref().map(|it| &it.id).or(self.plan.from.as_ref());
+        if let Some(before) = stood.filter(|_| done.contains(&Step::Platform)) {
+            self.platform(before)?;
         }
         if done.contains(&Step::Check) {
             let dagster = self.session.dagster()?;
@@ -409,11 +417,13 @@ fn out_of_space(host: &str, failure: Failure) -> Failure {
 }
 
 /// The manifest of a release that is about to be made.
+#[expect(clippy::too_many_arguments, reason = "each is a fact of its own")]
 pub(crate) fn manifest(
     project: &Project,
     settings: &Settings,
     inputs: &Inputs,
     images: Images,
+    location: Location,
     id: ReleaseId,
     by: String,
     at: String,
@@ -421,6 +431,7 @@ pub(crate) fn manifest(
     Manifest {
         id,
         environment: settings.environment.clone(),
+        location,
         outcome: Outcome::Pending,
         git_sha: project.commit.sha.clone(),
         git_subject: project.commit.subject.clone(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, anyhow};
 use exec::{Cmd, Host, Output, Target};
 use images::Engine;
-use release::{Layout, Observed};
+use release::{Layout, Location, Observed};
 use settings::Settings;
 
 use crate::exit::{Failure, Result};
@@ -27,12 +27,19 @@ pub(crate) mod remote {
 pub(crate) struct Session<'a> {
     pub(crate) host: Host,
     pub(crate) settings: &'a Settings,
+    /// The code location at hand.
+    pub(crate) location: Location,
 }
 
 impl<'a> Session<'a> {
-    /// Connects.
+    /// Connects, for a verb that is about the code location that always is.
     pub(crate) fn connect(settings: &'a Settings) -> Result<Session<'a>> {
-        Ok(Session { host: Host::connect(&target(settings))?, settings })
+        Session::connect_for(settings, Location::default())
+    }
+
+    /// Connects, for a verb that is about one code location.
+    pub(crate) fn connect_for(settings: &'a Settings, location: Location) -> Result<Session<'a>> {
+        Ok(Session { host: Host::connect(&target(settings))?, settings, location })
     }
 
     /// Runs a script on the host; the caller judges how it ended.
@@ -80,7 +87,7 @@ impl<'a> Session<'a> {
         let args = [environment.as_str(), &deploy.dir, &deploy.ui_port.to_string(), compose];
         let output = self.script(remote::OBSERVE, &args, Vec::new())?;
         let answer = String::from_utf8_lossy(&output.stdout);
-        let observed = Observed::parse(environment, &answer)
+        let observed = Observed::parse(environment, &self.location, &answer)
             .with_context(|| format!("cannot look at `{}`", deploy.host))?;
         Ok(observed)
     }

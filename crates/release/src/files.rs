@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use settings::Settings;
 use sha2::{Digest as _, Sha256};
 
-use crate::{CANDIDATE, CORE_PORT, CORE_SERVICE, LOCATION, Layout, ReleaseId};
+use crate::{CANDIDATE, CORE_PORT, CORE_SERVICE, Location, ReleaseId};
 
 /// A SHA-256 over content, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -80,25 +80,29 @@ fn override_of(settings: &Settings, services: &[&str], wanted: impl Fn(&str) -> 
     json!({ "services": services }).to_string()
 }
 
-/// `workspace.yaml`, the switch: it names the one code server that webserver and daemon ask.
-/// Without a release there is none to ask yet.
-pub fn workspace_yaml(live: Option<&ReleaseId>) -> String {
-    code_server(live, LOCATION)
+/// `workspace.yaml`, the switch: it names the one code server of each location that webserver and
+/// daemon ask.
+pub fn workspace_yaml(serving: &BTreeMap<Location, ReleaseId>) -> String {
+    let servers = serving.iter();
+    code_servers(servers.map(|(location, id)| (location.container(id), location.to_string())))
 }
 
 /// `candidate.yaml`: a code server that the webserver alone looks at, before the switch.
-pub fn candidate_yaml(candidate: Option<&ReleaseId>) -> String {
-    code_server(candidate, CANDIDATE)
+pub fn candidate_yaml(container: Option<&str>) -> String {
+    code_servers(container.into_iter().map(|it| (it.to_owned(), CANDIDATE.to_owned())))
 }
 
-fn code_server(id: Option<&ReleaseId>, location: &str) -> String {
-    match id {
-        None => "load_from: []\n".to_owned(),
-        Some(id) => format!(
-            "load_from:\n  - grpc_server:\n      host: {}\n      port: {CORE_PORT}\n      location_name: {location}\n",
-            Layout::core_container(id)
-        ),
+fn code_servers(servers: impl Iterator<Item = (String, String)>) -> String {
+    let mut text = "load_from:".to_owned();
+    for (host, name) in servers {
+        text += &format!(
+            "\n  - grpc_server:\n      host: {host}\n      port: {CORE_PORT}\n      location_name: {name}"
+        );
     }
+    if !text.contains('\n') {
+        text += " []";
+    }
+    text + "\n"
 }
 
 #[cfg(test)]
@@ -114,15 +118,24 @@ mod tests {
     }
 
     #[test]
-    fn the_workspace_names_the_live_release_under_an_unchanging_location() {
-        let id = "20261123-142233-abc1234".parse().unwrap();
+    fn the_workspace_names_the_live_release_of_each_location() {
+        let release = |id: &str| id.parse::<ReleaseId>().unwrap();
+        let serving = BTreeMap::from([
+            (Location::default(), release("20261123-142233-abc1234")),
+            ("reports".parse().unwrap(), release("20261123-152233-abc1234")),
+        ]);
         expect_test::expect![[r"
             load_from:
               - grpc_server:
                   host: docker_dagster_core-20261123-142233-abc1234
                   port: 4000
                   location_name: dagster_core
+              - grpc_server:
+                  host: docker_reports-20261123-152233-abc1234
+                  port: 4000
+                  location_name: reports
         "]]
-        .assert_eq(&workspace_yaml(Some(&id)));
+        .assert_eq(&workspace_yaml(&serving));
+        assert_eq!(workspace_yaml(&BTreeMap::new()), "load_from: []\n");
     }
 }

@@ -1,12 +1,14 @@
 //! Where things are on the host, and what they are called there.
 
-use crate::{CORE_SERVICE, ReleaseId};
+use crate::{Location, ReleaseId};
 
 /// The folders of one environment below its directory on the host, and its names in the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The environment, e.g. `prod`.
     pub environment: String,
+    /// The code location at hand.
+    pub location: Location,
     /// Its directory on the host, absolute.
     pub dir: String,
 }
@@ -27,7 +29,7 @@ impl Layout {
         format!("{}/platform", self.dir)
     }
 
-    /// The folder of all releases.
+    /// The folder of all releases, of every location.
     pub fn releases(&self) -> String {
         format!("{}/releases", self.dir)
     }
@@ -48,7 +50,7 @@ impl Layout {
     }
 
     /// The container of one release's code server: also its host name, by which it is reached.
-    pub fn core_container(id: &ReleaseId) -> String {
-        format!("{CORE_SERVICE}-{id}")
+    pub fn core_container(&self, id: &ReleaseId) -> String {
+        self.location.container(id)
     }
 }

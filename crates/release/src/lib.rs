@@ -6,6 +6,8 @@ mod image_ref;
 
 mod release_id;
 
+mod location;
+
 mod layout;
 
 mod files;
@@ -22,20 +24,20 @@ pub use self::{
     },
     image_ref::{Digest, ImageRef, ParseImageRefError},
     layout::Layout,
+    location::{Location, ParseLocationError},
     manifest::{Manifest, Outcome, Phase},
     observed::{Compose, CoreContainer, Observed, ParseObservedError, PlatformContainer},
     plan::{Change, Plan, Step},
     release_id::{ParseReleaseIdError, ReleaseId},
 };
 
-/// The name Dagster knows the team's code by; schedules and sensors keep their state under it, so
-/// it never changes.
+/// The code location that always is: the package of the team's code.
 pub const LOCATION: &str = "dagster_core";
 
 /// The name under which a new code server is looked at before the switch.
 pub const CANDIDATE: &str = "candidate";
 
-/// The service of the team's code, and the beginning of its container's name.
+/// The service of a code server in its Compose project.
 pub const CORE_SERVICE: &str = "docker_dagster_core";
 
 /// The port a code server listens on, inside the environment's network only.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageRef, Inputs, ReleaseId};
+use crate::{ImageRef, Inputs, Location, ReleaseId};
 
 /// `manifest.json` of a release. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,6 +13,9 @@ pub struct Manifest {
     pub id: ReleaseId,
     /// The environment it was made for.
     pub environment: String,
+    /// The code location it is a release of.
+    #[serde(default)]
+    pub location: Location,
     /// How far it came.
     pub outcome: Outcome,
     /// The last commit that touched what the images are made from.

@@ -1,6 +1,8 @@
 //! What was found on the host.
 
-use crate::{CORE_SERVICE, Layout, Manifest, ReleaseId};
+use std::collections::BTreeMap;
+
+use crate::{Layout, Location, Manifest, ReleaseId};
 
 /// The Compose of the host. Only flags that 1.29 and its successors share are used, since 1.29
 /// exits 0 on a flag it does not know.
@@ -38,7 +40,7 @@ pub struct PlatformContainer {
     pub status: String,
 }
 
-/// The state of one environment on its host.
+/// The state of one code location, and of the platform under it, on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
     /// Where its things are.
@@ -52,13 +54,20 @@ pub struct Observed {
     pub compose: Compose,
     /// Free space where the engine keeps its images, in bytes.
     pub disk_free: u64,
-    /// The release that `workspace.yaml` names: what is served.
+    /// The releases that `workspace.yaml` names, of every location: what is served.
+    pub serving: BTreeMap<Location, ReleaseId>,
+    /// That of the location at hand.
     pub live: Option<ReleaseId>,
-    /// What is written down of each release, oldest first.
+    /// What is written down of each release of the location, oldest first.
     pub manifests: Vec<Manifest>,
+    /// The same of the other locations.
+    pub others: Vec<Manifest>,
+    /// What is written down of the release whose platform files stand. Nothing when a change of
+    /// the platform was cut off.
+    pub platform_of: Option<Manifest>,
     /// Folders that are no release, or not a whole one: a cut-off upload.
     pub torn: Vec<String>,
-    /// The code servers.
+    /// The location's code servers.
     pub cores: Vec<CoreContainer>,
     /// Postgres, webserver and daemon, as far as they exist.
     pub platform: Vec<PlatformContainer>,
@@ -76,15 +85,26 @@ pub struct ParseObservedError {
 
 impl Observed {
     /// Reads the answer of `observe.sh`: one fact a line, a word and its value.
-    pub fn parse(environment: &str, answer: &str) -> Result<Observed, ParseObservedError> {
+    pub fn parse(
+        environment: &str,
+        location: &Location,
+        answer: &str,
+    ) -> Result<Observed, ParseObservedError> {
         let mut observed = Observed {
-            layout: Layout { environment: environment.to_owned(), dir: String::new() },
+            layout: Layout {
+                environment: environment.to_owned(),
+                location: location.clone(),
+                dir: String::new(),
+            },
             now: 0,
             lacks: Vec::new(),
             compose: Compose { command: String::new(), version: String::new() },
             disk_free: 0,
+            serving: BTreeMap::new(),
             live: None,
             manifests: Vec::new(),
+            others: Vec::new(),
+            platform_of: None,
             torn: Vec::new(),
             cores: Vec::new(),
             platform: Vec::new(),
@@ -108,11 +128,22 @@ impl Observed {
                 self.compose = Compose { command: command.into(), version: version.into() };
             }
             "disk_free_kib" => self.disk_free = value.parse::<u64>().ok()? * 1024,
-            "live" => self.live = core_of(value),
+            "live" => {
+                if let Some((location, release)) = Location::of_container(value) {
+                    if location == self.layout.location {
+                        self.live = Some(release.clone());
+                    }
+                    self.serving.insert(location, release);
+                }
+            }
+            "platform_of" => self.platform_of = serde_json::from_str(value).ok(),
             "manifest" => {
                 let (dir, json) = value.split_once(' ').unwrap_or((value, ""));
                 match serde_json::from_str::<Manifest>(json) {
-                    Ok(manifest) if manifest.id.as_str() == dir => self.manifests.push(manifest),
+                    Ok(manifest) if manifest.id.as_str() == dir => {
+                        let ours = manifest.location == self.layout.location;
+                        if ours { &mut self.manifests } else { &mut self.others }.push(manifest);
+                    }
                     // Of a release that another version of this program made: not ours to judge.
                     Err(_) if !json.is_empty() && dir.parse::<ReleaseId>().is_ok() => {}
                     _ => self.torn.push(dir.to_owned()),
@@ -124,10 +155,11 @@ impl Observed {
                 let mut next = || fields.next();
                 let (name, service, id, state) = (next()?, next()?, next()?, next()?);
                 let status = next()?;
-                match core_of(&name) {
-                    Some(release) => {
+                match Location::of_container(&name) {
+                    Some((location, release)) if location == self.layout.location => {
                         self.cores.push(CoreContainer { release, id, state, status });
                     }
+                    Some(_) => {}
                     None => self.platform.push(PlatformContainer { service, id, state, status }),
                 }
             }
@@ -140,6 +172,16 @@ impl Observed {
     pub fn live_manifest(&self) -> Option<&Manifest> {
         let live = self.live.as_ref()?;
         self.manifests.iter().find(|it| &it.id == live)
+    }
+
+    /// What serves when the location at hand is switched to `to`; the other locations stay.
+    pub fn serving_with(&self, to: Option<&ReleaseId>) -> BTreeMap<Location, ReleaseId> {
+        let mut serving = self.serving.clone();
+        match to {
+            Some(id) => serving.insert(self.layout.location.clone(), id.clone()),
+            None => serving.remove(&self.layout.location),
+        };
+        serving
     }
 
     /// The release that served before the live one, if its code server still runs: the warm way
@@ -163,11 +205,6 @@ impl Observed {
     }
 }
 
-/// The release whose code server has this name.
-fn core_of(container: &str) -> Option<ReleaseId> {
-    container.strip_prefix(CORE_SERVICE)?.strip_prefix('-')?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,14 +213,17 @@ mod tests {
     fn reads_the_facts_of_a_host_line_by_line() {
         let observed = Observed::parse(
             "prod",
+            &Location::default(),
             "dir /home/d/dagster-deploy/prod\n\
              compose docker compose 2.26.1\n\
              disk_free_kib 2048\n\
              live docker_dagster_core-20261101-000000-aaaaaaa\n\
+             live docker_reports-20261105-000000-aaaaaaa\n\
              manifest 20261101-000000-aaaaaaa {\"of\":\"tomorrow\"}\n\
              manifest 20261101-000000-aaaaaaa.partial-1 {}\n\
              manifest 20261102-000000-bbbbbbb \n\
              container docker_dagster_core-20261101-000000-aaaaaaa\tdocker_dagster_core\tc1\trunning\tUp 3 minutes\n\
+             container docker_reports-20261105-000000-aaaaaaa\tdocker_dagster_core\tc3\trunning\tUp\n\
              container dagster-prod-dagster-daemon-1\tdagster-daemon\tc2\texited\tExited (1)\n\
              ui_port_taken 3000\n",
         )
@@ -195,14 +235,20 @@ mod tests {
         assert_eq!(observed.compose.command, "docker compose");
         assert_eq!(observed.disk_free, 2 << 20);
         assert_eq!(observed.torn, ["20261101-000000-aaaaaaa.partial-1", "20261102-000000-bbbbbbb"]);
+        assert_eq!(observed.cores.len(), 1, "of this location alone");
         assert_eq!(observed.cores[0].state, "running");
+        assert_eq!(
+            observed.serving_with(None).keys().map(Location::as_str).collect::<Vec<_>>(),
+            ["reports"]
+        );
         assert_eq!(observed.platform[0].service, "dagster-daemon");
         assert!(!observed.ui_port_free && !observed.platform_runs());
     }
 
     #[test]
     fn an_answer_that_is_not_understood_is_named() {
-        let error = Observed::parse("prod", "dir /d\nBash: out of memory\n").unwrap_err();
+        let error = Observed::parse("prod", &Location::default(), "dir /d\nBash: out of memory\n")
+            .unwrap_err();
         assert_eq!(error.line, "Bash: out of memory");
     }
 }

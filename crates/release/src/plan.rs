@@ -23,8 +23,12 @@ pub struct Plan {
 /// A reason for a deploy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing serves yet.
+    /// No release of this code location serves yet.
     First,
+    /// There is no webserver, daemon and database yet.
+    NoPlatform,
+    /// A change of the platform was cut off: nobody knows what stands.
+    PlatformTorn,
     /// The team's code, or a library it is locked to.
     Code,
     /// Settings or the Compose file of the code server.
@@ -111,22 +115,35 @@ impl Plan {
 }
 
 fn changes(inputs: &Inputs, observed: &Observed) -> Vec<Change> {
-    let Some(live) = observed.live_manifest() else { return vec![Change::First] };
     let mut changes = Vec::new();
     let mut note = |changed: bool, change: Change| {
         if changed {
             changes.push(change);
         }
     };
-    note(live.inputs.core != inputs.core, Change::Code);
-    note(live.inputs.core_settings != inputs.core_settings, Change::CodeSettings);
-    note(live.inputs.platform != inputs.platform, Change::PlatformImage);
-    note(live.inputs.platform_settings != inputs.platform_settings, Change::PlatformSettings);
-    note(live.outcome == Outcome::Pending, Change::Unverified);
-    note(
-        observed.core(&live.id).is_none_or(|it| it.state != "running"),
-        Change::Down("the code server".to_owned()),
-    );
+    match observed.live_manifest() {
+        None => note(true, Change::First),
+        Some(live) => {
+            note(live.inputs.core != inputs.core, Change::Code);
+            note(live.inputs.core_settings != inputs.core_settings, Change::CodeSettings);
+            note(live.outcome == Outcome::Pending, Change::Unverified);
+            note(
+                observed.core(&live.id).is_none_or(|it| it.state != "running"),
+                Change::Down("the code server".to_owned()),
+            );
+        }
+    }
+    match &observed.platform_of {
+        None if observed.platform.is_empty() => {
+            note(true, Change::NoPlatform);
+            return changes;
+        }
+        None => note(true, Change::PlatformTorn),
+        Some(it) => {
+            note(it.inputs.platform != inputs.platform, Change::PlatformImage);
+            note(it.inputs.platform_settings != inputs.platform_settings, Change::PlatformSettings);
+        }
+    }
     for service in ["dagster-postgres", "dagster-webserver", "dagster-daemon"] {
         let runs =
             observed.platform.iter().any(|it| it.service == service && it.state == "running");
@@ -142,9 +159,12 @@ fn steps(
     observed: &Observed,
 ) -> Vec<Step> {
     let platform = changes.iter().any(|change| match change {
-        Change::First | Change::PlatformImage | Change::PlatformSettings => true,
+        Change::NoPlatform
+        | Change::PlatformTorn
+        | Change::PlatformImage
+        | Change::PlatformSettings => true,
         Change::Down(service) => service.starts_with("dagster-"),
-        Change::Code | Change::CodeSettings | Change::Unverified => false,
+        Change::First | Change::Code | Change::CodeSettings | Change::Unverified => false,
     });
     // Pulled first: what came by tag is named by its digest in the files that are uploaded.
     let mut steps = vec![Step::Pull, Step::Upload];
@@ -171,7 +191,9 @@ fn steps(
     steps
 }
 
-/// Keeps the newest deployed releases, the live one, and every one that has a container still.
+/// Keeps the newest deployed releases, the live one, every one that has a container still, and the
+/// one that the platform stands from. Only releases of the location at hand are dropped; an image
+/// goes when no release of any location needs it.
 fn prune(observed: &Observed) -> Option<Step> {
     let live = observed.live.as_ref();
     let stopped = |state: &str| matches!(state, "exited" | "created" | "dead");
@@ -188,12 +210,15 @@ fn prune(observed: &Observed) -> Option<Step> {
         let recent = manifest.outcome == Outcome::Deployed && deployed < KEEP;
         let has_container =
             observed.core(&manifest.id).is_some_and(|it| !containers.contains(&it.release));
-        recent || has_container || Some(&manifest.id) == live
+        let under_platform = observed.platform_of.as_ref().is_some_and(|it| it.id == manifest.id);
+        recent || has_container || under_platform || Some(&manifest.id) == live
     });
     let images_of = |it: &&crate::Manifest| {
         [it.core_image.clone(), it.platform_image.clone(), it.postgres_image.clone()]
     };
-    let needed: Vec<ImageRef> = kept.iter().flat_map(images_of).collect();
+    let elsewhere = observed.others.iter().chain(&observed.platform_of);
+    let needed: Vec<ImageRef> =
+        kept.into_iter().chain(elsewhere).flat_map(|it| images_of(&it)).collect();
     let mut images: Vec<ImageRef> =
         dropped.iter().flat_map(images_of).filter(|image| !needed.contains(image)).collect();
     images.sort_by_key(ToString::to_string);
@@ -208,7 +233,9 @@ fn prune(observed: &Observed) -> Option<Step> {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::First => f.write_str("nothing serves yet"),
+            Change::First => f.write_str("no code serves yet"),
+            Change::NoPlatform => f.write_str("there is no platform yet"),
+            Change::PlatformTorn => f.write_str("a change of the platform was cut off"),
             Change::Code => f.write_str("the code changed"),
             Change::CodeSettings => f.write_str("settings of the code server changed"),
             Change::PlatformImage => f.write_str("the image of webserver and daemon changed"),
@@ -274,7 +301,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::{CoreContainer, Fingerprint, Layout, Manifest, PlatformContainer};
+    use crate::{CoreContainer, Fingerprint, Location, Manifest, PlatformContainer};
 
     const A: &str = "20261101-000000-aaaaaaa";
     const B: &str = "20261102-000000-bbbbbbb";
@@ -296,6 +323,7 @@ mod tests {
         Manifest {
             id: id.parse().unwrap(),
             environment: "prod".into(),
+            location: Location::default(),
             outcome: Outcome::Deployed,
             git_sha: "abc".into(),
             git_subject: "Subject".into(),
@@ -318,14 +346,15 @@ mod tests {
 
     /// A host on which `live` serves, after the releases `before` it.
     fn host(before: &[(&str, &str)], live: Option<&str>) -> Observed {
-        let mut observed = Observed::parse("prod", "dir /home/d/dagster-deploy/prod\n").unwrap();
-        observed.layout = Layout { environment: "prod".into(), dir: "/d".into() };
+        let mut observed = Observed::parse("prod", &Location::default(), "dir /d\n").unwrap();
         observed.live = live.map(|it| it.parse().unwrap());
         for (id, state) in before {
             observed.manifests.push(manifest(id, "code"));
             observed.cores.push(core(id, state));
         }
-        if live.is_some() {
+        if let Some(live) = live {
+            let is_known = observed.manifests.iter().any(|it| it.id.as_str() == live);
+            observed.platform_of = is_known.then(|| manifest(live, "code"));
             for service in ["dagster-postgres", "dagster-webserver", "dagster-daemon"] {
                 observed.platform.push(PlatformContainer {
                     service: service.into(),
@@ -351,7 +380,8 @@ mod tests {
             &inputs("code"),
             &expect![[r#"
                 20261123-142233-fffffff, because:
-                  - nothing serves yet
+                  - no code serves yet
+                  - there is no platform yet
                 steps:
                    1. pull its images by digest
                    2. put the release on the host

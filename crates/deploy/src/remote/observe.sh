@@ -24,8 +24,8 @@ else
 fi
 echo "disk_free_kib $(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 
-live=$(sed -n 's/^ *host: *//p' "$dir/workspace/workspace.yaml" 2>/dev/null)
-[ -z "$live" ] || echo "live $live"
+sed -n 's/^ *host: */live /p' "$dir/workspace/workspace.yaml" 2>/dev/null
+[ ! -s "$dir/platform/manifest.json" ] || echo "platform_of $(cat "$dir/platform/manifest.json")"
 for release in "$dir"/releases/*/; do
   [ -d "$release" ] || continue
   echo "manifest $(basename "$release") $(cat "$release/manifest.json" 2>/dev/null)"

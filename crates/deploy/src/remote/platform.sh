@@ -10,6 +10,8 @@ for file in workspace.yaml candidate.yaml; do
     mv -T "$workspace/.new" "$workspace/$file"
   }
 done
+# What stands is unknown until all is done.
+rm -f "$platform/manifest.json"
 # dagster.yaml is mounted as a file: written in place, so that the mount follows it.
 for file in platform.yaml dagster.yaml platform.env.json platform.env; do
   cat "$release/$file" >"$platform/$file"
@@ -25,3 +27,5 @@ run() {
 run up --detach --no-build --remove-orphans 2>&1
 [ -z "$before" ] || [ "$before" = "$after" ] || run restart dagster-daemon dagster-webserver 2>&1
 printf '%s\n' "$after" >"$platform/dagster.sum"
+cp "$release/manifest.json" "$platform/.manifest"
+mv -T "$platform/.manifest" "$platform/manifest.json"

@@ -198,6 +198,7 @@ impl Deploy {
             settings,
             inputs,
             images,
+            session.location.clone(),
             id,
             here.who(),
             environment::now(),

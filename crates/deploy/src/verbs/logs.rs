@@ -2,7 +2,6 @@
 
 use anyhow::anyhow;
 use exec::Cmd;
-use release::Layout;
 
 use crate::{
     environment::Here,
@@ -36,7 +35,7 @@ impl Logs {
         let service = self.service.as_deref().unwrap_or("core");
         let container = match service {
             "core" | "dagster_core" | "docker_dagster_core" => {
-                observed.live.as_ref().map(Layout::core_container)
+                observed.live.as_ref().map(|it| observed.layout.core_container(it))
             }
             name => {
                 let name = name.trim_start_matches("dagster-");
