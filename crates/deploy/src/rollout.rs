@@ -442,6 +442,8 @@ pub(crate) fn manifest(
         platform_image: images.platform,
         postgres_image: images.postgres,
         inputs: inputs.clone(),
+        ui_port: Some(settings.deploy.ui_port),
+        schema: None,
         dagster: BTreeMap::new(),
         phases: Vec::new(),
     }

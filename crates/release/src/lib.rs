@@ -18,6 +18,8 @@ mod observed;
 
 mod plan;
 
+mod rollback;
+
 pub use self::{
     files::{
         Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
@@ -29,6 +31,7 @@ pub use self::{
     observed::{Compose, CoreContainer, Observed, ParseObservedError, PlatformContainer},
     plan::{Change, Plan, Step},
     release_id::{ParseReleaseIdError, ReleaseId},
+    rollback::NoRollback,
 };
 
 /// The code location that always is: the package of the team's code.

@@ -36,6 +36,13 @@ pub struct Manifest {
     pub postgres_image: ImageRef,
     /// What it was made from.
     pub inputs: Inputs,
+    /// The port of the UI on the host's loopback, which the platform's files hold.
+    #[serde(default)]
+    pub ui_port: Option<u16>,
+    /// The revision of Dagster's tables in the database when it was verified. An older Dagster may
+    /// not understand a newer one.
+    #[serde(default)]
+    pub schema: Option<String>,
     /// Versions of the Dagster libraries, as the code server reports them.
     #[serde(default)]
     pub dagster: BTreeMap<String, String>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Layout, Location, Manifest, ReleaseId};
+use crate::{Layout, Location, Manifest, Outcome, ReleaseId};
 
 /// The Compose of the host. Only flags that 1.29 and its successors share are used, since 1.29
 /// exits 0 on a flag it does not know.
@@ -25,6 +25,15 @@ pub struct CoreContainer {
     pub state: String,
     /// The engine's own words: `Up 3 minutes (healthy)`.
     pub status: String,
+    /// Whether it was told to finish its runs and stop: it takes no new ones.
+    pub retired: bool,
+}
+
+impl CoreContainer {
+    /// Whether it takes runs, so that it can be switched to.
+    pub fn is_warm(&self) -> bool {
+        self.state == "running" && !self.retired
+    }
 }
 
 /// One container of the platform.
@@ -157,10 +166,18 @@ impl Observed {
                 let status = next()?;
                 match Location::of_container(&name) {
                     Some((location, release)) if location == self.layout.location => {
-                        self.cores.push(CoreContainer { release, id, state, status });
+                        let retired = false;
+                        self.cores.push(CoreContainer { release, id, state, status, retired });
                     }
                     Some(_) => {}
                     None => self.platform.push(PlatformContainer { service, id, state, status }),
+                }
+            }
+            // After the containers.
+            "retired" => {
+                let of = Location::of_container(value).map(|(_, release)| release);
+                for core in self.cores.iter_mut().filter(|it| Some(&it.release) == of.as_ref()) {
+                    core.retired = true;
                 }
             }
             _ => return None,
@@ -184,12 +201,14 @@ impl Observed {
         serving
     }
 
-    /// The release that served before the live one, if its code server still runs: the warm way
-    /// back.
+    /// The warm way back: the release that the last switch left, if its code server still takes
+    /// runs. After a rollback that is the newer one.
     pub fn warm(&self) -> Option<&ReleaseId> {
-        let live = self.live.as_ref()?;
-        let running = self.cores.iter().filter(|it| it.state == "running");
-        running.map(|it| &it.release).filter(|it| *it < live).max()
+        let was_deployed = |id: &ReleaseId| {
+            self.manifests.iter().any(|it| it.id == *id && it.outcome == Outcome::Deployed)
+        };
+        let warm = self.cores.iter().filter(|it| it.is_warm()).map(|it| &it.release);
+        warm.filter(|it| Some(*it) != self.live.as_ref() && was_deployed(it)).max()
     }
 
     /// The code server of a release.
@@ -225,6 +244,7 @@ mod tests {
              container docker_dagster_core-20261101-000000-aaaaaaa\tdocker_dagster_core\tc1\trunning\tUp 3 minutes\n\
              container docker_reports-20261105-000000-aaaaaaa\tdocker_dagster_core\tc3\trunning\tUp\n\
              container dagster-prod-dagster-daemon-1\tdagster-daemon\tc2\texited\tExited (1)\n\
+             retired docker_dagster_core-20261101-000000-aaaaaaa\n\
              ui_port_taken 3000\n",
         )
         .unwrap();
@@ -237,6 +257,7 @@ mod tests {
         assert_eq!(observed.torn, ["20261101-000000-aaaaaaa.partial-1", "20261102-000000-bbbbbbb"]);
         assert_eq!(observed.cores.len(), 1, "of this location alone");
         assert_eq!(observed.cores[0].state, "running");
+        assert!(!observed.cores[0].is_warm());
         assert_eq!(
             observed.serving_with(None).keys().map(Location::as_str).collect::<Vec<_>>(),
             ["reports"]

@@ -41,6 +41,23 @@ pub enum Change {
     Down(String),
     /// The release that serves was never verified: a deploy was cut off.
     Unverified,
+    /// A rollback was asked for, to the release with this commit's subject, deployed by whom and
+    /// when.
+    Rollback {
+        /// The commit's subject line.
+        subject: String,
+        /// Who deployed it.
+        by: String,
+        /// When, RFC 3339, UTC.
+        at: String,
+    },
+    /// The rollback leaves Dagster's tables at a revision that the release did not know.
+    AcrossMigration {
+        /// The revision that the release was verified with.
+        then: String,
+        /// The revision of now.
+        now: String,
+    },
 }
 
 /// One step of a deploy. After every prefix of the steps the platform serves.
@@ -114,7 +131,8 @@ impl Plan {
     }
 }
 
-fn changes(inputs: &Inputs, observed: &Observed) -> Vec<Change> {
+/// In what the host differs from what the `inputs` make.
+pub(crate) fn changes(inputs: &Inputs, observed: &Observed) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut note = |changed: bool, change: Change| {
         if changed {
@@ -158,17 +176,9 @@ fn steps(
     test_job: bool,
     observed: &Observed,
 ) -> Vec<Step> {
-    let platform = changes.iter().any(|change| match change {
-        Change::NoPlatform
-        | Change::PlatformTorn
-        | Change::PlatformImage
-        | Change::PlatformSettings => true,
-        Change::Down(service) => service.starts_with("dagster-"),
-        Change::First | Change::Code | Change::CodeSettings | Change::Unverified => false,
-    });
     // Pulled first: what came by tag is named by its digest in the files that are uploaded.
     let mut steps = vec![Step::Pull, Step::Upload];
-    if platform {
+    if touches_platform(changes) {
         steps.push(Step::Platform);
     }
     steps.extend([Step::Start, Step::Check, Step::Switch, Step::Verify]);
@@ -176,7 +186,30 @@ fn steps(
         steps.push(Step::TestJob);
     }
     steps.push(Step::Record);
-    // The release that serves now becomes the warm way back; older ones finish their runs.
+    steps.extend(retire(release, observed));
+    steps.extend(prune(observed));
+    steps
+}
+
+/// Whether the platform must be started or updated.
+pub(crate) fn touches_platform(changes: &[Change]) -> bool {
+    changes.iter().any(|change| match change {
+        Change::NoPlatform
+        | Change::PlatformTorn
+        | Change::PlatformImage
+        | Change::PlatformSettings => true,
+        Change::Down(service) => service.starts_with("dagster-"),
+        Change::First
+        | Change::Code
+        | Change::CodeSettings
+        | Change::Unverified
+        | Change::Rollback { .. }
+        | Change::AcrossMigration { .. } => false,
+    })
+}
+
+/// The release that serves now becomes the warm way back; all others finish their runs.
+pub(crate) fn retire(release: &ReleaseId, observed: &Observed) -> Option<Step> {
     let retired: Vec<ReleaseId> = observed
         .cores
         .iter()
@@ -184,11 +217,7 @@ fn steps(
         .map(|it| it.release.clone())
         .filter(|id| id != release && Some(id) != observed.live.as_ref())
         .collect();
-    if !retired.is_empty() {
-        steps.push(Step::Retire(retired));
-    }
-    steps.extend(prune(observed));
-    steps
+    (!retired.is_empty()).then_some(Step::Retire(retired))
 }
 
 /// Keeps the newest deployed releases, the live one, every one that has a container still, and the
@@ -242,6 +271,12 @@ impl fmt::Display for Change {
             Change::PlatformSettings => f.write_str("settings of the platform changed"),
             Change::Down(what) => write!(f, "{what} is not running"),
             Change::Unverified => f.write_str("the last deploy was cut off before it was verified"),
+            Change::Rollback { subject, by, at } => {
+                write!(f, "a rollback was asked for, to `{subject}`, deployed by {by} at {at}")
+            }
+            Change::AcrossMigration { then, now } => {
+                write!(f, "Dagster's tables stay at revision {now}; it was verified with {then}")
+            }
         }
     }
 }
@@ -292,23 +327,30 @@ impl fmt::Display for Plan {
             let end = if n + 1 == steps.len() { "" } else { "\n" };
             write!(f, "  {:>2}. {step}{end}", n + 1)?;
         }
+        for change in changes {
+            f.write_str(match change {
+                Change::Rollback { .. } => "\nnot undone: what runs have done and written",
+                Change::AcrossMigration { .. } => "\nnot undone: the migration of Dagster's tables",
+                _ => "",
+            })?;
+        }
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
     use crate::{CoreContainer, Fingerprint, Location, Manifest, PlatformContainer};
 
-    const A: &str = "20261101-000000-aaaaaaa";
-    const B: &str = "20261102-000000-bbbbbbb";
-    const C: &str = "20261103-000000-ccccccc";
-    const NEW: &str = "20261123-142233-fffffff";
+    pub(crate) const A: &str = "20261101-000000-aaaaaaa";
+    pub(crate) const B: &str = "20261102-000000-bbbbbbb";
+    pub(crate) const C: &str = "20261103-000000-ccccccc";
+    pub(crate) const NEW: &str = "20261123-142233-fffffff";
 
-    fn inputs(core: &str) -> Inputs {
+    pub(crate) fn inputs(core: &str) -> Inputs {
         let of = |text: &str| Fingerprint::of([text.as_bytes()]);
         Inputs {
             core: of(core),
@@ -318,7 +360,7 @@ mod tests {
         }
     }
 
-    fn manifest(id: &str, core: &str) -> Manifest {
+    pub(crate) fn manifest(id: &str, core: &str) -> Manifest {
         let image = |name: &str| format!("registry.example/{name}:1").parse().unwrap();
         Manifest {
             id: id.parse().unwrap(),
@@ -334,18 +376,26 @@ mod tests {
             platform_image: image("platform"),
             postgres_image: image("postgres"),
             inputs: inputs(core),
+            ui_port: Some(3000),
+            schema: Some("29b539ebc72a".into()),
             dagster: std::collections::BTreeMap::new(),
             phases: Vec::new(),
         }
     }
 
-    fn core(id: &str, state: &str) -> CoreContainer {
+    pub(crate) fn core(id: &str, state: &str) -> CoreContainer {
         let (release, state) = (id.parse().unwrap(), state.to_owned());
-        CoreContainer { release, id: format!("c-{id}"), state, status: String::new() }
+        CoreContainer {
+            release,
+            id: format!("c-{id}"),
+            state,
+            status: String::new(),
+            retired: false,
+        }
     }
 
     /// A host on which `live` serves, after the releases `before` it.
-    fn host(before: &[(&str, &str)], live: Option<&str>) -> Observed {
+    pub(crate) fn host(before: &[(&str, &str)], live: Option<&str>) -> Observed {
         let mut observed = Observed::parse("prod", &Location::default(), "dir /d\n").unwrap();
         observed.live = live.map(|it| it.parse().unwrap());
         for (id, state) in before {

@@ -38,6 +38,9 @@ containers() {
 }
 containers "=dagster-$1" "$1"
 containers '' "$1-core-[0-9a-z-]+"
+# One that was told to finish its runs and stop is not to be started again by the engine.
+docker ps --quiet --filter "network=dagster-$1" | xargs --no-run-if-empty docker inspect --format \
+  '{{if eq .HostConfig.RestartPolicy.Name "no"}}{{.Name}}{{end}}' | sed -n 's,^/,retired ,p'
 
 # Somebody else's program on the UI's port would make the webserver fail to start.
 if ! docker ps --filter "label=com.docker.compose.project=dagster-$1" --format '{{.Ports}}' | grep -q ":$3->" &&

@@ -4,6 +4,8 @@
 # Exit status: 0 listening, 41 it died, 42 it took too long, others: Compose failed.
 set -eu
 compose=$1 project=$2 release=$3 container=$4 port=$5 limit=$6
+# One that was retired and has stopped would stay down after a restart of the host.
+docker rm "$container" >/dev/null 2>&1 || true
 $compose --project-name "$project" --env-file "$release/core.env" \
   --file "$release/core.yaml" --file "$release/core.env.json" up --detach --no-build 2>&1
 
