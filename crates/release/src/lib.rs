@@ -2,6 +2,8 @@
 //!
 //! It never touches a host, a file or a clock: every policy here is a function on values.
 
+mod age;
+
 mod image_ref;
 
 mod release_id;
@@ -14,22 +16,32 @@ mod files;
 
 mod manifest;
 
+mod made_of;
+
+mod definitions;
+
 mod observed;
 
 mod plan;
 
 mod rollback;
 
+mod preview;
+
 pub use self::{
+    age::Age,
+    definitions::{Definition, DefinitionChange, Fate, Kind, definitions_changed},
     files::{
         Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
     },
     image_ref::{Digest, ImageRef, ParseImageRefError},
     layout::Layout,
     location::{Location, ParseLocationError},
+    made_of::{MadeOf, SettingChange, Shown},
     manifest::{Manifest, Outcome, Phase},
     observed::{Compose, CoreContainer, Observed, ParseObservedError, PlatformContainer},
     plan::{Change, Plan, Step},
+    preview::{Commit, History, LiveRun, Preview, Worker},
     release_id::{ParseReleaseIdError, ReleaseId},
     rollback::NoRollback,
 };
