@@ -6,6 +6,7 @@
 mod artifacts;
 mod environment;
 mod exit;
+mod preview;
 mod project;
 mod report;
 mod rollout;

@@ -5,7 +5,9 @@ use std::path::Path;
 use anyhow::Context as _;
 use exec::Cmd;
 use images::Context;
-use release::{Fingerprint, Inputs, core_environment, platform_environment};
+use release::{
+    Fingerprint, History, Inputs, MadeOf, ReleaseId, core_environment, platform_environment,
+};
 use settings::Settings;
 
 use crate::exit::{Failure, Result};
@@ -103,19 +105,32 @@ impl Project {
         }
     }
 
-    /// The files of a release's folder that are the same for every release of this checkout.
-    pub(crate) fn release_files(&self, settings: &Settings) -> Vec<exec::File> {
+    /// What a release of this checkout is made of, to be compared with another.
+    pub(crate) fn made_of(&self, id: &ReleaseId, settings: &Settings) -> MadeOf {
+        let files = [
+            ("compose/core.yaml", self.files.core.as_str()),
+            ("compose/platform.yaml", &self.files.platform),
+            ("compose/dagster.yaml", &self.files.dagster),
+        ];
+        MadeOf::new(id, settings, &files)
+    }
+
+    /// The files of a release's folder that come from this checkout and its settings.
+    pub(crate) fn release_files(&self, id: &ReleaseId, settings: &Settings) -> Vec<exec::File> {
         let file = |path: &str, bytes: String| exec::File {
             path: path.to_owned(),
             mode: 0o600,
             bytes: bytes.into_bytes(),
         };
+        let made_of = serde_json::to_string(&self.made_of(id, settings))
+            .expect("settings and fingerprints are plain data");
         vec![
             file("core.yaml", self.files.core.clone()),
             file("platform.yaml", self.files.platform.clone()),
             file("dagster.yaml", self.files.dagster.clone()),
             file("core.env.json", core_environment(settings)),
             file("platform.env.json", platform_environment(settings)),
+            file("made-of.json", made_of),
         ]
     }
 }
@@ -135,8 +150,33 @@ impl Recipe {
 }
 
 impl Commit {
+    /// The commits between what serves and this checkout, of those that touched what the images
+    /// are made from.
+    pub(crate) fn since(&self, root: &Path, from: release::Commit) -> Result<History> {
+        let is_known = git(root, &["cat-file", "-e", &format!("{}^{{commit}}", from.sha)]);
+        if !is_known.output()?.status.success() {
+            return Ok(History::Unknown { from });
+        }
+        let commits = |range: String| -> Result<Vec<release::Commit>> {
+            let log = git(root, &["log", "--format=%H %s", &range, "--"]).args(SOURCES).read()?;
+            let commits = log.lines().map(|it| it.split_once(' ').unwrap_or((it, "")));
+            let commit = |(sha, subject): (&str, &str)| release::Commit {
+                sha: sha.to_owned(),
+                subject: subject.to_owned(),
+            };
+            Ok(commits.map(commit).collect())
+        };
+        let gained = commits(format!("{}..{}", from.sha, self.sha))?;
+        let ancestor = ["merge-base", "--is-ancestor", &from.sha, &self.sha];
+        if git(root, &ancestor).output()?.status.success() {
+            return Ok(History::Ahead { from, gained });
+        }
+        let lost = commits(format!("{}..{}", self.sha, from.sha))?;
+        Ok(History::Apart { from, gained, lost })
+    }
+
     fn read(root: &Path) -> Result<Commit> {
-        let git = |args: &[&str]| Cmd::new("git").arg("-C").arg(root).args(args);
+        let git = |args: &[&str]| git(root, args);
         if !git(&["rev-parse", "--git-dir"]).output()?.status.success() {
             let error = anyhow::anyhow!("`{}` is not a git repository", root.display());
             return Err(Failure::refused(error).hint(
@@ -157,5 +197,47 @@ impl Commit {
             .map(|entry| entry.get(3..).unwrap_or(entry).to_owned())
             .collect();
         Ok(Commit { sha: sha.to_owned(), subject: subject.to_owned(), dirty })
+    }
+}
+
+fn git(root: &Path, args: &[&str]) -> Cmd {
+    Cmd::new("git").arg("-C").arg(root).args(args.iter().copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Commits a change of one file; answers the commit.
+    fn commit(root: &Path, path: &str, subject: &str) -> release::Commit {
+        std::fs::write(root.join(path), subject).unwrap();
+        let who = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"];
+        git(root, &["add", "--all"]).read().unwrap();
+        git(root, &who).args(["commit", "--quiet", "--message", subject]).read().unwrap();
+        let sha = git(root, &["rev-parse", "HEAD"]).read().unwrap();
+        release::Commit { sha, subject: subject.to_owned() }
+    }
+
+    #[test]
+    fn the_history_between_two_releases_is_of_what_images_are_made_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        git(root, &["init", "--quiet"]).read().unwrap();
+        std::fs::create_dir(root.join("dagster_core")).unwrap();
+        let first = commit(root, "dagster_core/a.py", "First");
+        commit(root, "README.md", "Explain");
+        let second = commit(root, "dagster_core/a.py", "Second");
+        let since = |from: &release::Commit| Commit::read(root).unwrap().since(root, from.clone());
+        let history = since(&first).unwrap();
+        assert_eq!(history, History::Ahead { from: first.clone(), gained: vec![second.clone()] });
+
+        git(root, &["checkout", "--quiet", &first.sha]).read().unwrap();
+        let other = commit(root, "dagster_core/b.py", "Other");
+        let history = since(&second).unwrap();
+        let lost = vec![second.clone()];
+        assert_eq!(history, History::Apart { from: second, gained: vec![other], lost });
+
+        let from = release::Commit { sha: "0".repeat(40), subject: "Far away".to_owned() };
+        assert_eq!(since(&from).unwrap(), History::Unknown { from });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Layout, Location, Manifest, Outcome, ReleaseId};
+use crate::{Layout, Location, MadeOf, Manifest, Outcome, ReleaseId};
 
 /// The Compose of the host. Only flags that 1.29 and its successors share are used, since 1.29
 /// exits 0 on a flag it does not know.
@@ -74,6 +74,8 @@ pub struct Observed {
     /// What is written down of the release whose platform files stand. Nothing when a change of
     /// the platform was cut off.
     pub platform_of: Option<Manifest>,
+    /// What the live release is made of, if it tells.
+    pub made_of: Option<MadeOf>,
     /// Folders that are no release, or not a whole one: a cut-off upload.
     pub torn: Vec<String>,
     /// The location's code servers.
@@ -114,6 +116,7 @@ impl Observed {
             manifests: Vec::new(),
             others: Vec::new(),
             platform_of: None,
+            made_of: None,
             torn: Vec::new(),
             cores: Vec::new(),
             platform: Vec::new(),
@@ -146,6 +149,12 @@ impl Observed {
                 }
             }
             "platform_of" => self.platform_of = serde_json::from_str(value).ok(),
+            "made_of" => {
+                let (release, json) = value.split_once(' ')?;
+                if self.live.as_ref().is_some_and(|it| it.as_str() == release) {
+                    self.made_of = serde_json::from_str(json).ok();
+                }
+            }
             "manifest" => {
                 let (dir, json) = value.split_once(' ').unwrap_or((value, ""));
                 match serde_json::from_str::<Manifest>(json) {

@@ -24,7 +24,11 @@ else
 fi
 echo "disk_free_kib $(df -Pk "$root" 2>/dev/null | awk 'NR == 2 { print $4 }')"
 
-sed -n 's/^ *host: */live /p' "$dir/workspace/workspace.yaml" 2>/dev/null
+sed -n 's/^ *host: *//p' "$dir/workspace/workspace.yaml" 2>/dev/null | while read -r live; do
+  echo "live $live"
+  made_of=$(cat "$dir/releases/${live#*-}/made-of.json" 2>/dev/null)
+  [ -z "$made_of" ] || echo "made_of ${live#*-} $made_of"
+done
 [ ! -s "$dir/platform/manifest.json" ] || echo "platform_of $(cat "$dir/platform/manifest.json")"
 for release in "$dir"/releases/*/; do
   [ -d "$release" ] || continue

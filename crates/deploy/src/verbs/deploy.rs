@@ -12,6 +12,7 @@ use crate::{
     artifacts::Workshop,
     environment::{self, Here},
     exit::{EXIT_CODES, Failure, Result},
+    preview,
     project::Project,
     report::{self, Report},
     rollout::{self, Images, Rollout},
@@ -77,11 +78,15 @@ impl Deploy {
         refuse_host(&settings, &observed)?;
         if self.dry_run {
             report.finish();
-            report::facts(false, &(), |()| plan.to_string());
+            let preview = preview::preview(here, &session, &project, &observed, &plan)?;
+            report::facts(false, &(), |()| format!("{plan}\n{preview}"));
             return Ok(());
         }
-
-        self.confirm(&settings, &plan, &report)?;
+        if settings.deploy.confirm && !self.yes {
+            let preview = preview::preview(here, &session, &project, &observed, &plan)?;
+            report.say(&format!("{plan}\n{preview}"));
+            Self::confirm(&settings, &report)?;
+        }
 
         // Built outside the lock: it touches nothing on the host.
         let login = login(&settings);
@@ -154,11 +159,7 @@ impl Deploy {
             .hint("commit your changes, or release them as they are with --allow-dirty"))
     }
 
-    fn confirm(&self, settings: &Settings, plan: &Plan, report: &Report) -> Result {
-        if self.yes || !settings.deploy.confirm {
-            return Ok(());
-        }
-        report.say(&plan.to_string());
+    fn confirm(settings: &Settings, report: &Report) -> Result {
         if report.confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
             return Ok(());
         }
@@ -193,6 +194,7 @@ impl Deploy {
             return Err(Failure::refused(error).hint("look at it with `status`, then deploy again"));
         }
         report.end("");
+        let files = project.release_files(&id, settings);
         let manifest = rollout::manifest(
             project,
             settings,
@@ -206,7 +208,7 @@ impl Deploy {
         let rollout = Rollout {
             session,
             login,
-            files: project.release_files(settings),
+            files,
             settings,
             observed: &observed,
             plan: &plan,
