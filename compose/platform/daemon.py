@@ -55,7 +55,8 @@ def follow(self: controller.DagsterDaemonController, last_update: float) -> floa
     return updated
 
 
-controller.DagsterDaemonController.check_workspace_freshness = follow  # type: ignore[method-assign,assignment]
+Daemon = controller.DagsterDaemonController
+Daemon.check_workspace_freshness = follow  # type: ignore[method-assign,assignment]
 
 if __name__ == "__main__":
     main()

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use clap::ValueEnum as _;
 use xshell::{Shell, cmd};
+
+use crate::tools::{packages, say, tool, uv};
 
 /// Runs every check, as CI does; installs what they need
 #[derive(clap::Args)]
@@ -23,6 +24,8 @@ enum Step {
     Fmt,
     /// Rust code has no warnings
     Clippy,
+    /// The linters of Python have no findings
+    Lint,
     /// Tests that need nothing but this checkout
     Fast,
     /// Examples in the documentation
@@ -67,6 +70,8 @@ impl Step {
             Step::Clippy => {
                 cmd!(sh, "cargo clippy --workspace --all-targets -- --deny warnings").run()?;
             }
+            // By Cargo and not by this program's own file: the step before may have made that anew.
+            Step::Lint => cmd!(sh, "cargo xtask lint --all").run()?,
             Step::Fast => {
                 tool(sh, "cargo-nextest")?;
                 cmd!(sh, "cargo nextest run --config-file .cargo/nextest.toml --workspace")
@@ -110,62 +115,6 @@ impl Step {
     }
 }
 
-/// Installs a Cargo subcommand that is missing.
-fn tool(sh: &Shell, name: &str) -> anyhow::Result<()> {
-    if cmd!(sh, "{name} --version").quiet().ignore_stdout().ignore_stderr().run().is_ok() {
-        return Ok(());
-    }
-    say(&format!("installing {name} (once, a few minutes)"));
-    cmd!(sh, "cargo install --locked --no-default-features --profile dev {name}").run()?;
-    Ok(())
-}
-
-/// Installs Debian packages that are missing; elsewhere says what to install.
-fn packages(sh: &Shell, names: &[&str]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|it| {
-            cmd!(sh, "dpkg --status {it}").quiet().ignore_stdout().ignore_stderr().run().is_err()
-        })
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let list = missing.join(" ");
-    let is_root = cmd!(sh, "id -u").quiet().read()? == "0";
-    let (program, rest): (_, &[&str]) =
-        if is_root { ("apt-get", &[]) } else { ("sudo", &["--non-interactive", "apt-get"]) };
-    say(&format!("installing {list}"));
-    cmd!(sh, "{program} {rest...} update --quiet=2")
-        .run()
-        .and_then(|()| cmd!(sh, "{program} {rest...} install --yes --quiet=2 {missing...}").run())
-        .with_context(|| format!("install these packages yourself: sudo apt-get install {list}"))
-}
-
-/// The path of `uv`, which installs Python's packages from `uv.lock`; into `target` if it is
-/// missing.
-fn uv(sh: &Shell) -> anyhow::Result<String> {
-    if cmd!(sh, "uv --version").quiet().ignore_stdout().ignore_stderr().run().is_ok() {
-        return Ok("uv".to_owned());
-    }
-    packages(sh, &["python3-venv"])?;
-    let venv = sh.current_dir().join("target/uv");
-    let uv = venv.join("bin/uv");
-    if !uv.exists() {
-        say("installing uv into target/uv");
-        cmd!(sh, "python3 -m venv {venv}").run()?;
-        let pip = venv.join("bin/pip");
-        cmd!(sh, "{pip} install --quiet uv").run()?;
-    }
-    Ok(uv.display().to_string())
-}
-
 fn line(name: &str, passed: bool, took: Duration) -> String {
     format!("{} {name:<8} {:>7.1} s", if passed { "ok    " } else { "FAILED" }, took.as_secs_f64())
-}
-
-#[expect(clippy::print_stderr, reason = "what CI tells goes beside what its tools tell")]
-fn say(line: &str) {
-    eprintln!("{line}");
 }

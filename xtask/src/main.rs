@@ -5,6 +5,8 @@
 
 mod ci;
 mod forward;
+mod lint;
+mod tools;
 
 use std::{path::Path, process::ExitCode};
 
@@ -33,6 +35,8 @@ enum Verb {
     Down(forward::Arguments),
     /// Check this machine
     Doctor(forward::Arguments),
+    Lint(lint::Lint),
+    Hooks(lint::Hooks),
     /// Run every check, as CI does
     Ci(ci::Ci),
 }
@@ -54,12 +58,16 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
         Verb::Down(it) => forward::deploy("down", it, root),
         Verb::Doctor(it) => forward::deploy("doctor", it, root),
-        Verb::Ci(it) => {
-            let sh = Shell::new()?;
-            sh.change_dir(root);
-            Ok(it.run(&sh))
-        }
+        Verb::Lint(it) => it.run(&shell(root)?, root),
+        Verb::Hooks(it) => it.run(root),
+        Verb::Ci(it) => Ok(it.run(&shell(root)?)),
     }
+}
+
+fn shell(root: &Path) -> anyhow::Result<Shell> {
+    let sh = Shell::new()?;
+    sh.change_dir(root);
+    Ok(sh)
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where this program reports an error")]

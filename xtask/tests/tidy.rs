@@ -11,12 +11,13 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("settings", &[]),
     ("exec", &[]),
     ("dagster", &[]),
+    ("lint", &["exec"]),
     ("release", &["settings"]),
     ("images", &["release"]),
     ("testbed", &["exec", "images", "release"]),
     ("deploy", &["dagster", "exec", "images", "release", "settings", "testbed"]),
     ("bench", &["dagster", "exec", "release", "testbed"]),
-    ("xtask", &["exec", "settings"]),
+    ("xtask", &["exec", "lint", "settings"]),
 ];
 
 fn shell() -> Shell {

@@ -1,0 +1,187 @@
+//! The hook that git runs before a commit.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, repo::Repo};
+
+/// The hook: it runs the compiled program where that is newer than its sources, and Cargo where
+/// not, which costs a commit some fifty milliseconds.
+const HOOK: &str = include_str!("pre-commit.sh");
+
+/// The line by which our own hook is known, in whatever version.
+const MARK: &str = "# Made by `cargo xtask hooks install`";
+
+/// Makes the hook; answers its path. It lies where git looks for it: `core.hooksPath` counts, and
+/// all worktrees share it.
+pub fn install(root: &Path) -> Result<PathBuf, Error> {
+    let path = ours(root)?;
+    let folder = path.parent().expect("a hook is in a folder");
+    fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+    crate::state::write(&path, HOOK.as_bytes())
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .map_err(Error::file("write", &path))?;
+    Ok(path)
+}
+
+/// Removes the hook; answers its path, or none if there was none.
+pub fn uninstall(root: &Path) -> Result<Option<PathBuf>, Error> {
+    let path = ours(root)?;
+    if !path.exists() {
+        return Ok(None);
+    }
+    fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+    Ok(Some(path))
+}
+
+/// Where the hook is to be, if it is ours to write.
+fn ours(root: &Path) -> Result<PathBuf, Error> {
+    let repo = Repo::new(root);
+    let ask = |what: &[&str]| -> Result<PathBuf, Error> {
+        let args = ["rev-parse", "--path-format=absolute"].into_iter().chain(what.iter().copied());
+        Ok(PathBuf::from(repo.git(args).read()?))
+    };
+    let folder = ask(&["--git-path", "hooks"])?;
+    let inside = [ask(&["--git-common-dir"])?, ask(&["--show-toplevel"])?];
+    if !inside.iter().any(|it| folder.starts_with(it)) {
+        return Err(Error::ForeignHooksPath { path: folder });
+    }
+    let path = folder.join("pre-commit");
+    match fs::read(&path) {
+        Ok(text) if !String::from_utf8_lossy(&text).contains(MARK) => {
+            Err(Error::ForeignHook { path })
+        }
+        _ => Ok(path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exec::Cmd;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn git(root: &Path, args: &str) {
+        Cmd::new("git").args(args.split(' ')).dir(root).read().unwrap();
+    }
+
+    fn repository() -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        git(dir.path(), "init --quiet .");
+        // Whatever the user's own configuration says.
+        git(dir.path(), "config core.hooksPath .git/hooks");
+        dir
+    }
+
+    #[track_caller]
+    fn check(root: &Path, expected: &str) {
+        let root = root.canonicalize().unwrap();
+        let told = match install(&root) {
+            Ok(path) => path.strip_prefix(&root).unwrap_or(&path).display().to_string(),
+            Err(error) => error.to_string().replace(&root.display().to_string(), "ROOT"),
+        };
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn it_comes_again_and_goes() {
+        let dir = repository();
+        check(dir.path(), ".git/hooks/pre-commit");
+        check(dir.path(), ".git/hooks/pre-commit");
+        assert!(uninstall(dir.path()).unwrap().is_some());
+        assert!(uninstall(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn somebody_elses_hook_is_left_alone() {
+        let dir = repository();
+        let hook = dir.path().join(".git/hooks/pre-commit");
+        fs::create_dir_all(hook.parent().unwrap()).unwrap();
+        fs::write(&hook, "#!/bin/sh\n").unwrap();
+        check(dir.path(), "`ROOT/.git/hooks/pre-commit` exists and is not ours");
+        assert!(uninstall(dir.path()).is_err());
+        assert_eq!(fs::read_to_string(&hook).unwrap(), "#!/bin/sh\n");
+    }
+
+    #[test]
+    fn it_goes_where_git_looks_for_it() {
+        let dir = repository();
+        git(dir.path(), "config core.hooksPath tools/hooks");
+        check(dir.path(), "tools/hooks/pre-commit");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = elsewhere.path().canonicalize().unwrap().display().to_string();
+        git(dir.path(), &format!("config core.hooksPath {elsewhere}"));
+        check(
+            dir.path(),
+            &format!("`core.hooksPath` names `{elsewhere}`, outside this repository"),
+        );
+    }
+
+    /// What the hook runs, in a checkout with these files, the oldest first.
+    #[track_caller]
+    fn check_hook(files: &[&str], expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let script = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, format!("#!/bin/sh\necho {text} $*\n")).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        script("bin/cargo", "cargo");
+        for (name, seconds) in files.iter().zip(1..) {
+            let path = script(name, "binary");
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let times = fs::FileTimes::new().set_modified(time);
+            for path in path.ancestors().take_while(|it| *it != dir.path()) {
+                fs::File::open(path).unwrap().set_times(times).unwrap();
+            }
+        }
+        let said = Cmd::new("sh")
+            .args(["-c", HOOK])
+            .dir(dir.path())
+            .env("PATH", format!("{}/bin:/usr/bin:/bin", dir.path().display()))
+            .env("CARGO_TARGET_DIR", "target")
+            .output()
+            .unwrap();
+        let said = [said.stdout, said.stderr].concat();
+        assert_eq!(String::from_utf8_lossy(&said).trim(), expected);
+    }
+
+    const SOURCES: [&str; 8] = [
+        "xtask/src/main.rs",
+        "xtask/Cargo.toml",
+        "crates/lint/src/lib.rs",
+        "crates/lint/Cargo.toml",
+        "crates/exec/src/lib.rs",
+        "crates/exec/Cargo.toml",
+        "crates/settings/src/lib.rs",
+        "crates/settings/Cargo.toml",
+    ];
+
+    #[test]
+    fn it_runs_the_compiled_program_where_that_is_newer_than_its_sources() {
+        let mut files = SOURCES.to_vec();
+        files.push("target/debug/xtask");
+        check_hook(&files, "binary lint");
+        files.push("crates/lint/tests/it.rs");
+        check_hook(&files, "binary lint");
+    }
+
+    #[test]
+    fn it_runs_cargo_where_a_source_is_newer_or_nothing_is_compiled() {
+        check_hook(&SOURCES, "cargo xtask lint");
+        let mut files = vec!["target/debug/xtask"];
+        files.extend(SOURCES);
+        check_hook(&files, "cargo xtask lint");
+    }
+
+    #[test]
+    fn it_lets_a_branch_pass_that_knows_of_no_lint() {
+        check_hook(&[], "lint: no xtask here (an older branch?); nothing is linted");
+    }
+}

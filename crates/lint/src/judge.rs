@@ -1,0 +1,409 @@
+//! Calls linters, and asks for no verdict twice.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    ffi::OsString,
+    fs,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use exec::{Cmd, Output};
+
+use crate::{
+    Error,
+    finding::{Crash, Finding},
+    linter::{Linter, Unit},
+    repo::Entry,
+    state::{self, State},
+    tree::{self, Tree},
+    venv::Venv,
+    verdicts::Verdicts,
+};
+
+/// Changed when verdicts of an earlier version of this program must not be trusted.
+const VERSION: &str = "1";
+
+/// What one linter is to judge, and what is known of it.
+pub(crate) struct Work<'a> {
+    pub(crate) linter: &'static Linter,
+    entries: &'a [Entry],
+    files: Vec<&'a Entry>,
+    /// Everything that a verdict depends on, besides the file.
+    context: String,
+    verdicts: Verdicts<Vec<Finding>>,
+    /// Whether the linter, called on the whole repository, looks at a file.
+    walked: Verdicts<bool>,
+}
+
+/// What came of it.
+pub(crate) enum Judgement {
+    Done { findings: Vec<Finding>, judged: usize },
+    Crashed(Crash),
+}
+
+impl<'a> Work<'a> {
+    /// `files` are in question; `entries` are the whole index.
+    pub(crate) fn new(
+        state: &State,
+        venv: &Venv,
+        linter: &'static Linter,
+        entries: &'a [Entry],
+        files: &[&'a Entry],
+    ) -> Work<'a> {
+        let context = context(venv, linter, entries);
+        let (name, walked) = match linter.unit {
+            Unit::Program { .. } => (linter.name.to_owned(), String::new()),
+            _ => (format!("{}-{context}", linter.name), format!("{}-walk-{context}", linter.name)),
+        };
+        let files = files.iter().copied().filter(|it| judges(linter, &it.path)).collect();
+        let verdicts = Verdicts::load(state, &name);
+        let walked = Verdicts::load(state, &walked);
+        Work { linter, entries, files, context, verdicts, walked }
+    }
+
+    /// The findings, if nothing has to be run for them.
+    pub(crate) fn known(&mut self) -> Option<Vec<Finding>> {
+        if let Unit::Program { .. } = self.linter.unit {
+            return self.verdicts.get(&self.context).cloned();
+        }
+        let mut findings = Vec::new();
+        for entry in &self.files {
+            if !has_walk(self.linter) || *self.walked.get(&path_name(entry))? {
+                findings.extend(self.verdicts.get(&content_name(entry))?.iter().cloned());
+            }
+        }
+        Some(findings)
+    }
+
+    /// Runs the linter on what is not known.
+    pub(crate) fn judge(
+        mut self,
+        state: &State,
+        venv: &Venv,
+        tree: &Tree,
+    ) -> Result<Judgement, Error> {
+        let call = Call { state, venv, tree, linter: self.linter };
+        let learnt = match self.linter.unit {
+            Unit::Program { target } => call.program(self.entries, target)?.map(|findings| {
+                self.verdicts.learn(self.context.clone(), findings);
+                1
+            }),
+            Unit::File { .. } | Unit::FileAmongFiles => self.judge_files(&call)?,
+        };
+        let judgement = match learnt {
+            Ok(judged) => Judgement::Done {
+                findings: self.known().expect("what was not known was just learnt"),
+                judged,
+            },
+            Err(crash) => Judgement::Crashed(crash),
+        };
+        self.verdicts.save(state);
+        self.walked.save(state);
+        Ok(judgement)
+    }
+
+    fn judge_files(&mut self, call: &Call<'_>) -> Result<Result<usize, Crash>, Error> {
+        if let Unit::File { walk: Some(args) } = self.linter.unit {
+            let walked = &mut self.walked;
+            let new: Vec<&Entry> = self
+                .files
+                .iter()
+                .copied()
+                .filter(|it| walked.get(&path_name(it)).is_none())
+                .collect();
+            match call.walk(args, self.entries, &new)? {
+                Ok(seen) => {
+                    for entry in new {
+                        walked.learn(path_name(entry), seen.contains(&entry.path));
+                    }
+                }
+                Err(crash) => return Ok(Err(crash)),
+            }
+        }
+        let (walked, verdicts) = (&mut self.walked, &mut self.verdicts);
+        let new: Vec<&Entry> = self
+            .files
+            .iter()
+            .copied()
+            .filter(|it| !has_walk(self.linter) || walked.get(&path_name(it)) == Some(&true))
+            .filter(|it| verdicts.get(&content_name(it)).is_none())
+            .collect();
+        let mut by_path: HashMap<PathBuf, Vec<Finding>> = HashMap::new();
+        match call.files(self.linter.check, &new)? {
+            Ok(findings) => {
+                for finding in findings {
+                    by_path.entry(finding.path.clone()).or_default().push(finding);
+                }
+            }
+            Err(crash) => return Ok(Err(crash)),
+        }
+        for entry in &new {
+            let findings = by_path.remove(&entry.path).unwrap_or_default();
+            verdicts.learn(content_name(entry), findings);
+        }
+        if let Some(path) = by_path.keys().next() {
+            // A finding that is nobody's would be lost.
+            let what = format!("a finding of {} in {}", self.linter.name, path.display());
+            return Err(Error::Strange { program: self.linter.module, what });
+        }
+        Ok(Ok(new.len()))
+    }
+}
+
+/// Whether a linter judges a file, by its ending.
+pub(crate) fn judges(linter: &Linter, path: &Path) -> bool {
+    path.extension().is_some_and(|it| linter.endings.iter().any(|ending| it == *ending))
+}
+
+/// Whether a file's content is part of a linter's configuration.
+pub(crate) fn configures(linter: &Linter, path: &Path) -> bool {
+    path.file_name().is_some_and(|it| linter.configs.iter().any(|name| it == *name))
+}
+
+fn has_walk(linter: &Linter) -> bool {
+    matches!(linter.unit, Unit::File { walk: Some(_) })
+}
+
+fn path_name(entry: &Entry) -> String {
+    state::name_of([entry.path.as_os_str().as_bytes()])
+}
+
+fn content_name(entry: &Entry) -> String {
+    let mode = format!("{:?}", entry.mode);
+    state::name_of([entry.path.as_os_str().as_bytes(), mode.as_bytes(), entry.oid.as_bytes()])
+}
+
+fn context(venv: &Venv, linter: &Linter, entries: &[Entry]) -> String {
+    let mut parts: Vec<&[u8]> = vec![
+        VERSION.as_bytes(),
+        env!("CARGO_PKG_VERSION").as_bytes(),
+        linter.name.as_bytes(),
+        venv.identity.as_bytes(),
+    ];
+    parts.extend(linter.check.iter().map(|it| it.as_bytes()));
+    let program = matches!(linter.unit, Unit::Program { .. });
+    for entry in entries {
+        if configures(linter, &entry.path) || (program && judges(linter, &entry.path)) {
+            parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
+        }
+    }
+    // What is not a part of any program's, but whether it is there counts.
+    let mut there = BTreeSet::new();
+    if linter.unit == Unit::FileAmongFiles {
+        for entry in entries {
+            there.extend(entry.path.ancestors().skip(1));
+            if judges(linter, &entry.path) {
+                there.insert(&entry.path);
+            }
+            // Its content says whether a package is one of several under one name.
+            if entry.path.file_stem().is_some_and(|it| it == "__init__") {
+                parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
+            }
+        }
+    }
+    parts.push(b"there");
+    parts.extend(there.iter().map(|it| it.as_os_str().as_bytes()));
+    state::name_of(parts)
+}
+
+/// How a linter is called.
+pub(crate) struct Call<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) venv: &'a Venv,
+    pub(crate) tree: &'a Tree,
+    pub(crate) linter: &'static Linter,
+}
+
+/// So many bytes of names are given to one call.
+const NAMES: usize = 100_000;
+
+impl Call<'_> {
+    /// Its findings in these files, by the names they have in the repository.
+    fn files(&self, args: &[&str], files: &[&Entry]) -> Result<Result<Vec<Finding>, Crash>, Error> {
+        let mut findings = Vec::new();
+        for names in batches(files.iter().map(|it| it.path.as_path())) {
+            let output = self.run(self.tree.root(), args, names)?;
+            match (self.linter.parse)(&output) {
+                Some(found) => findings.extend(self.original(found)),
+                None => return Ok(Err(self.crash(&output))),
+            }
+        }
+        Ok(Ok(findings))
+    }
+
+    /// Mends these files in the copy.
+    pub(crate) fn fix(&self, args: &[&str], files: &[&Path]) -> Result<(), Error> {
+        for names in batches(files.iter().copied()) {
+            self.run(self.tree.root(), args, names)?;
+        }
+        Ok(())
+    }
+
+    /// Its findings in the whole program.
+    fn program(
+        &self,
+        entries: &[Entry],
+        target: &str,
+    ) -> Result<Result<Vec<Finding>, Crash>, Error> {
+        let targets = if self.names_targets(entries) { vec![] } else { vec![target.into()] };
+        let mut output = self.run(self.tree.root(), self.linter.check, targets.clone())?;
+        if (self.linter.parse)(&output).is_none() {
+            // Its own cache may be damaged.
+            let _ = fs::remove_dir_all(self.state.path("home").join(self.linter.name));
+            output = self.run(self.tree.root(), self.linter.check, targets)?;
+        }
+        Ok((self.linter.parse)(&output)
+            .map(|found| self.original(found).collect())
+            .ok_or_else(|| self.crash(&output)))
+    }
+
+    /// Whether the configuration says what the program is.
+    fn names_targets(&self, entries: &[Entry]) -> bool {
+        let is_target = |line: &str| {
+            let key = line.split('=').next().unwrap_or_default().trim();
+            line.contains('=') && ["packages", "modules", "files"].contains(&key)
+        };
+        let first = self.linter.configs.iter().find_map(|name| {
+            let path = Path::new(name);
+            let text = entries
+                .iter()
+                .any(|it| it.path == path)
+                .then(|| fs::read_to_string(self.tree.root().join(path)).ok())??;
+            // `[tool.mypy]`, `[mypy]`, and the same for its modules.
+            section(&text, self.linter.name)
+        });
+        first.is_some_and(|text| text.lines().any(is_target))
+    }
+
+    /// Which of these files the linter looks at when it is called on the whole repository.
+    fn walk(
+        &self,
+        args: &[&str],
+        entries: &[Entry],
+        files: &[&Entry],
+    ) -> Result<Result<BTreeSet<PathBuf>, Crash>, Error> {
+        if files.is_empty() {
+            return Ok(Ok(BTreeSet::new()));
+        }
+        let dir = self.state.path("home").join(format!("walk-{}", self.linter.name));
+        if dir.exists() {
+            fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
+        }
+        tree::mark_root(&dir)?;
+        let write = |path: &Path, content: &[u8]| {
+            let path = dir.join(tree::alias(path));
+            state::write(&path, content).map_err(Error::file("write", &path))
+        };
+        for entry in entries.iter().filter(|it| configures(self.linter, &it.path)) {
+            let from = self.tree.root().join(tree::alias(&entry.path));
+            if let Ok(content) = fs::read(&from) {
+                write(&entry.path, &content)?;
+            }
+        }
+        for entry in files {
+            write(&entry.path, b"x")?;
+        }
+        let output = self.run(&dir, args, vec![".".into()])?;
+        let Some(found) = (self.linter.parse)(&output) else {
+            return Ok(Err(self.crash(&output)));
+        };
+        let paths = found.into_iter().map(|mut it| {
+            if let Ok(path) = it.path.strip_prefix(&dir) {
+                it.path = path.to_owned();
+            }
+            self.tree.original(&it.path)
+        });
+        Ok(Ok(paths.collect()))
+    }
+
+    fn run(&self, dir: &Path, args: &[&str], names: Vec<OsString>) -> Result<Output, Error> {
+        let home = self.state.path("home");
+        let flake8 = home.join("flake8.cfg");
+        fs::write(&flake8, "[flake8]\nquiet = 0\n").map_err(Error::file("write", &flake8))?;
+        let output = Cmd::new(&self.venv.python)
+            // Isolated from the user's packages and variables; names are UTF-8 in any locale.
+            .args(["-I", "-B", "-X", "utf8", "-m", self.linter.module])
+            .args(args.iter().copied())
+            .args(names)
+            .dir(dir)
+            // No configuration but the index's.
+            .env("HOME", &home)
+            .env("XDG_CONFIG_HOME", home.join("config"))
+            .env("MYPYPATH", "")
+            .env("NO_COLOR", "1")
+            .env("TERM", "dumb")
+            // A linter that asks git finds none, rather than the one around the copy.
+            .env("GIT_DIR", home.join("no-repository"))
+            .output()?;
+        Ok(output)
+    }
+
+    fn original(&self, found: Vec<Finding>) -> impl Iterator<Item = Finding> {
+        found.into_iter().map(|it| Finding { path: self.tree.original(&it.path), ..it })
+    }
+
+    fn crash(&self, output: &Output) -> Crash {
+        let said = [&output.stdout, &output.stderr].map(|it| String::from_utf8_lossy(it));
+        let said = said.iter().map(|it| it.trim()).filter(|it| !it.is_empty());
+        let said = said.collect::<Vec<_>>().join("\n");
+        let lines: Vec<&str> = said.lines().collect();
+        let last = lines[lines.len().saturating_sub(20)..].join("\n");
+        let said = if last.is_empty() { format!("it ended with {}", output.status) } else { last };
+        Crash { linter: self.linter.name, said }
+    }
+}
+
+/// The lines of an INI or TOML file that configure a tool; none if it has no section of it.
+fn section(text: &str, tool: &str) -> Option<String> {
+    let mut inside = false;
+    let mut found = None;
+    for line in text.lines() {
+        if let Some(head) = line.trim().strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+            inside = head.strip_prefix("tool.").unwrap_or(head) == tool;
+            if inside {
+                found.get_or_insert_with(String::new);
+            }
+        } else if let (true, Some(found)) = (inside, &mut found) {
+            found.push_str(line);
+            found.push('\n');
+        }
+    }
+    found
+}
+
+/// Names for a command line: none looks like an option, and no call has too many.
+fn batches<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<Vec<OsString>> {
+    let mut batches = Vec::new();
+    let mut size = NAMES;
+    for path in paths {
+        let name = Path::new(".").join(tree::alias(path)).into_os_string();
+        if size + name.len() > NAMES {
+            batches.push(Vec::new());
+            size = 0;
+        }
+        size += name.len();
+        batches.last_mut().expect("one was just pushed, or holds a name").push(name);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_targets_of_another_section_are_not_mypys() {
+        let text = "[tool.mypy]\nstrict = true\n[tool.setuptools]\npackages = ['a']\n";
+        assert_eq!(section(text, "mypy").as_deref(), Some("strict = true\n"));
+        assert_eq!(section("[flake8]\n", "mypy"), None);
+    }
+
+    #[test]
+    fn a_long_list_of_names_is_given_in_parts() {
+        let name = "n".repeat(NAMES / 2 - 10);
+        let paths = [Path::new(&name); 3];
+        let sizes: Vec<usize> = batches(paths.into_iter()).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [2, 1]);
+    }
+}

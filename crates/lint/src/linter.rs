@@ -1,0 +1,128 @@
+//! The linters, as a table. One more is one more entry.
+
+use exec::Output;
+
+use crate::{finding::Finding, parse};
+
+/// How a linter is called and understood.
+pub(crate) struct Linter {
+    pub(crate) name: &'static str,
+    /// The Python module that is run; it comes with `uv.lock`.
+    pub(crate) module: &'static str,
+    /// The endings of the files it judges.
+    pub(crate) endings: &'static [&'static str],
+    /// The names of the files that configure it, in any folder.
+    pub(crate) configs: &'static [&'static str],
+    /// Its arguments to judge the files that follow. They must leave the configuration in force,
+    /// but for how findings are told.
+    pub(crate) check: &'static [&'static str],
+    /// Its arguments to mend the files that follow.
+    pub(crate) fix: Option<&'static [&'static str]>,
+    /// What its verdict on a file depends on.
+    pub(crate) unit: Unit,
+    /// Understands what `check` said; none if the linter could not judge.
+    pub(crate) parse: fn(&Output) -> Option<Vec<Finding>>,
+}
+
+/// What a verdict depends on, besides the configuration and the linter's version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// The file alone.
+    File {
+        /// Arguments with which the linter, called on a folder, objects to each file that it would
+        /// look at, given that all of them end without a newline. Some linters heed their list of
+        /// excluded files only while they walk through folders.
+        walk: Option<&'static [&'static str]>,
+    },
+    /// The file, and which files there are.
+    FileAmongFiles,
+    /// All files together. Called with the last argument unless the configuration names targets.
+    Program {
+        /// The argument.
+        target: &'static str,
+    },
+}
+
+/// In the order in which they mend.
+pub(crate) const LINTERS: &[Linter] = &[
+    Linter {
+        name: "isort",
+        module: "isort",
+        endings: &["py", "pyi"],
+        configs: &["pyproject.toml", "setup.cfg", "tox.ini", ".isort.cfg", ".editorconfig"],
+        check: &[
+            "--check-only",
+            "--filter-files",
+            "--format-error={error}: {message}",
+            // Else it is sought from the first file's folder on.
+            "--settings-path=.",
+        ],
+        fix: Some(&["--filter-files", "--settings-path=."]),
+        unit: Unit::FileAmongFiles,
+        parse: parse::isort,
+    },
+    Linter {
+        name: "black",
+        module: "black",
+        endings: &["py", "pyi"],
+        configs: &["pyproject.toml", ".gitignore"],
+        check: BLACK,
+        fix: Some(&["--no-cache", ROOT]),
+        unit: Unit::File { walk: Some(&["--check", "--verbose", "--no-color", "--no-cache"]) },
+        parse: parse::black,
+    },
+    Linter {
+        name: "flake8",
+        module: "flake8",
+        endings: &["py"],
+        configs: &["setup.cfg", "tox.ini", ".flake8"],
+        check: FLAKE8,
+        fix: None,
+        unit: Unit::File {
+            walk: Some(&[
+                "--append-config=../flake8.cfg",
+                "--output-file=",
+                "--color=never",
+                "--no-show-source",
+                parse::FLAKE8_FORMAT,
+                "--disable-noqa",
+                "--select=W292",
+                "--ignore=",
+                "--extend-ignore=",
+                "--per-file-ignores=",
+            ]),
+        },
+        parse: parse::flake8,
+    },
+    Linter {
+        name: "mypy",
+        module: "mypy",
+        endings: &["py", "pyi"],
+        configs: &["mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg", "py.typed"],
+        check: &["--output=json", "--no-error-summary", "--cache-dir=../mypy"],
+        fix: None,
+        unit: Unit::Program { target: "." },
+        parse: parse::mypy,
+    },
+];
+
+/// Quiet by configuration, it would not say which files.
+const BLACK: &[&str] = &["--check", "--verbose", "--no-color", "--no-cache", ROOT];
+
+/// An empty file. Black takes the folder that all its files share for the project's root, and its
+/// configuration from there; with this one among them, that is the repository's.
+pub(crate) const ROOT: &str = ".git/root.py";
+
+/// `quiet` by configuration would hide findings, and no argument takes it back.
+const FLAKE8: &[&str] = &[
+    "--append-config=../flake8.cfg",
+    "--output-file=",
+    "--color=never",
+    "--no-show-source",
+    parse::FLAKE8_FORMAT,
+];
+
+/// The names of all linters.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    LINTERS.iter().map(|it| it.name)
+}

@@ -1,0 +1,267 @@
+//! What each linter says, understood.
+//!
+//! A parser answers none where the linter could not judge: that is no finding, and no absence of
+//! findings either.
+
+use exec::Output;
+use serde::Deserialize;
+
+use crate::finding::Finding;
+
+/// The fields are apart by a character that no file's name here has.
+pub(crate) const FLAKE8_FORMAT: &str =
+    "--format=%(path)s\u{1f}%(row)d\u{1f}%(col)d\u{1f}%(code)s\u{1f}%(text)s";
+
+fn finding(linter: &str, code: &str, path: &str, message: &str) -> Finding {
+    Finding {
+        path: path.into(),
+        line: None,
+        column: None,
+        linter: linter.to_owned(),
+        code: code.to_owned(),
+        message: message.to_owned(),
+    }
+}
+
+/// The findings; none if they do not fit the exit code.
+fn judged(output: &Output, findings: Vec<Finding>, codes: &[i32]) -> Option<Vec<Finding>> {
+    match output.status.code() {
+        Some(0) => Some(findings),
+        Some(code) if codes.contains(&code) && !findings.is_empty() => Some(findings),
+        _ => None,
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn has_traceback(stderr: &str) -> bool {
+    stderr.contains("Traceback (most recent call last)")
+}
+
+/// `would reformat PATH`, `error: cannot parse: PATH:LINE:COLUMN`, `error: cannot format PATH: WHY`
+pub(crate) fn black(output: &Output) -> Option<Vec<Finding>> {
+    let mut findings = Vec::new();
+    for line in text(&output.stderr).lines() {
+        if let Some(path) = line.strip_prefix("would reformat ") {
+            findings.push(finding("black", "format", path, "would be formatted otherwise"));
+        } else if let Some(place) = line.strip_prefix("error: cannot parse: ") {
+            let mut parts = place.rsplitn(3, ':');
+            let (column, row, path) = (parts.next()?, parts.next()?, parts.next()?);
+            findings.push(Finding {
+                line: row.parse().ok(),
+                column: column.parse().ok(),
+                ..finding("black", "syntax", path, "cannot be parsed")
+            });
+        } else if let Some((path, why)) =
+            line.strip_prefix("error: cannot format ").and_then(|it| it.split_once(": "))
+        {
+            findings.push(finding("black", "error", path, why));
+        }
+    }
+    judged(output, findings, &[1, 123])
+}
+
+/// `ERROR: PATH Imports are incorrectly sorted and/or formatted.`
+pub(crate) fn isort(output: &Output) -> Option<Vec<Finding>> {
+    let stderr = text(&output.stderr);
+    let mut findings = Vec::new();
+    for line in stderr.lines() {
+        let path = line
+            .strip_prefix("ERROR: ")
+            .and_then(|it| it.strip_suffix(" Imports are incorrectly sorted and/or formatted."));
+        if let Some(path) = path {
+            findings.push(finding("isort", "imports", path, "imports would be sorted otherwise"));
+        } else if let Some((path, why)) = line
+            .split_once("Unable to parse file ")
+            .and_then(|(_, rest)| rest.split_once(" due to "))
+        {
+            findings.push(finding("isort", "syntax", path, why));
+        }
+    }
+    if has_traceback(&stderr) {
+        return None;
+    }
+    judged(output, findings, &[1])
+}
+
+/// What [`FLAKE8_FORMAT`] asks for. Counts and statistics, if configured, are passed over.
+pub(crate) fn flake8(output: &Output) -> Option<Vec<Finding>> {
+    let stdout = text(&output.stdout);
+    let mut findings = Vec::new();
+    for line in stdout.lines() {
+        let mut fields = line.splitn(5, '\u{1f}');
+        if let (Some(path), Some(row), Some(column), Some(code), Some(message)) =
+            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
+        {
+            findings.push(Finding {
+                line: row.parse().ok(),
+                column: column.parse().ok(),
+                ..finding("flake8", code, path, message)
+            });
+        }
+    }
+    if has_traceback(&text(&output.stderr)) {
+        return None;
+    }
+    judged(output, findings, &[1])
+}
+
+#[derive(Deserialize)]
+struct MypyLine {
+    file: String,
+    line: i64,
+    column: i64,
+    message: String,
+    code: Option<String>,
+    severity: String,
+}
+
+/// A line of JSON a finding. Notes alone do not make mypy fail.
+pub(crate) fn mypy(output: &Output) -> Option<Vec<Finding>> {
+    let stdout = text(&output.stdout);
+    let mut findings = Vec::new();
+    for line in stdout.lines().filter(|it| it.starts_with('{')) {
+        let said: MypyLine = serde_json::from_str(line).ok()?;
+        if said.severity == "error" {
+            findings.push(Finding {
+                line: u32::try_from(said.line).ok().filter(|it| *it > 0),
+                column: u32::try_from(said.column + 1).ok().filter(|it| *it > 0),
+                ..finding(
+                    "mypy",
+                    said.code.as_deref().unwrap_or("error"),
+                    &said.file,
+                    &said.message,
+                )
+            });
+        }
+    }
+    judged(output, findings, &[1, 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fmt::Write as _, os::unix::process::ExitStatusExt as _, process::ExitStatus};
+
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[track_caller]
+    fn check(
+        parse: fn(&Output) -> Option<Vec<Finding>>,
+        code: i32,
+        stdout: &str,
+        stderr: &str,
+        expected: &Expect,
+    ) {
+        let output = Output {
+            status: ExitStatus::from_raw(code << 8).into(),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        let shown = parse(&output).map_or_else(
+            || "could not judge".to_owned(),
+            |findings| {
+                findings.iter().fold(String::new(), |mut all, it| {
+                    let (path, line, column) = (it.path.display(), it.line, it.column);
+                    writeln!(all, "{path} {line:?} {column:?} {} {}", it.code, it.message).unwrap();
+                    all
+                })
+            },
+        );
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn black_says_which_files_and_where_it_cannot_read() {
+        let said = "\
+Identified `/tree` as project root containing a .git directory.
+Found input source: \"pkg/a.py\"
+-dash.py already well formatted, good job.
+would reformat pkg/a b.py
+concurrent.futures.process._RemoteTraceback:
+Traceback (most recent call last):
+error: cannot parse: pkg/bad.py:1:6
+    def f(:
+         ^
+error: cannot format c.py: INTERNAL ERROR: Black produced invalid code: x
+
+1 file would be reformatted, 1 file would be left unchanged, 2 files would fail to reformat.
+";
+        check(
+            black,
+            123,
+            "",
+            said,
+            &expect![[r#"
+            pkg/a b.py None None format would be formatted otherwise
+            pkg/bad.py Some(1) Some(6) syntax cannot be parsed
+            c.py None None error INTERNAL ERROR: Black produced invalid code: x
+        "#]],
+        );
+        check(black, 0, "", "All done!", &expect![[r""]]);
+        check(black, 1, "", "Invalid config keys detected", &expect!["could not judge"]);
+    }
+
+    #[test]
+    fn isort_says_which_files() {
+        let said = "\
+ERROR: /tree/pkg/a b.py Imports are incorrectly sorted and/or formatted.
+/venv/isort/core.py:1: UserWarning: Unable to parse file ./c.py due to unknown encoding
+";
+        check(
+            isort,
+            1,
+            "",
+            said,
+            &expect![[r#"
+            /tree/pkg/a b.py None None imports imports would be sorted otherwise
+            ./c.py None None syntax unknown encoding
+        "#]],
+        );
+        let said =
+            "Sorry, but to use --color (color_output) the colorama python package is required.";
+        check(isort, 1, "", said, &expect!["could not judge"]);
+        let said = "ERROR: a.py Imports are incorrectly sorted and/or formatted.\n\
+                    Traceback (most recent call last):\n";
+        check(isort, 1, "", said, &expect!["could not judge"]);
+    }
+
+    #[test]
+    fn flake8_is_read_between_its_counts() {
+        let said =
+            "./a.py\u{1f}3\u{1f}6\u{1f}E201\u{1f}whitespace after '{'\n1     E201 whitespace\n1\n";
+        check(
+            flake8,
+            1,
+            said,
+            "",
+            &expect![[r#"
+            ./a.py Some(3) Some(6) E201 whitespace after '{'
+        "#]],
+        );
+        check(flake8, 1, "a.py:1:1: E1 by quiet means\n", "", &expect!["could not judge"]);
+        check(flake8, 1, said, "Traceback (most recent call last):", &expect!["could not judge"]);
+    }
+
+    #[test]
+    fn mypy_is_read_by_line_and_its_notes_are_not_findings() {
+        let said = r#"{"file": "a.py", "line": 4, "column": 9, "message": "no", "hint": null, "code": "assignment", "severity": "error"}
+{"file": "a.py", "line": 4, "column": 9, "message": "see", "hint": null, "code": null, "severity": "note"}
+{"file": "b.py", "line": -1, "column": -1, "message": "none", "hint": null, "code": null, "severity": "error"}
+"#;
+        check(
+            mypy,
+            1,
+            said,
+            "",
+            &expect![[r#"
+            a.py Some(4) Some(10) assignment no
+            b.py None None error none
+        "#]],
+        );
+        check(mypy, 2, "", "mypy: error: cannot find module", &expect!["could not judge"]);
+    }
+}

@@ -1,0 +1,167 @@
+//! What git knows: the index, and what of it is new.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use exec::Cmd;
+
+use crate::Error;
+
+/// A checkout.
+///
+/// Git is asked as it would be from a hook: `GIT_INDEX_FILE` and the like are git's own affair, so
+/// the index that is judged is the one that is committed, with `git commit -a` and `-p` too.
+pub(crate) struct Repo {
+    root: PathBuf,
+}
+
+/// A file of the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    pub(crate) mode: Mode,
+    /// The name of its content, in hexadecimal.
+    pub(crate) oid: String,
+}
+
+/// What an entry of the index is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    File,
+    Executable,
+    Link,
+    Submodule,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) entries: Vec<Entry>,
+    /// What a merge left for somebody to decide on.
+    pub(crate) unmerged: Vec<PathBuf>,
+}
+
+impl Repo {
+    pub(crate) fn new(root: &Path) -> Repo {
+        Repo { root: root.to_owned() }
+    }
+
+    /// Describes a call of git. It takes no lock: a lint does not even refresh the index.
+    pub(crate) fn git<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Cmd {
+        Cmd::new("git").args(args).dir(&self.root).env("GIT_OPTIONAL_LOCKS", "0")
+    }
+
+    /// All of the index.
+    pub(crate) fn index(&self) -> Result<Index, Error> {
+        let listed = stdout(&self.git(["ls-files", "--stage", "-z"]))?;
+        let mut index = Index::default();
+        for record in records(&listed) {
+            let strange = || Error::Strange { program: "git ls-files", what: lossy(record) };
+            let tab = record.iter().position(|it| *it == b'\t').ok_or_else(strange)?;
+            let (head, path) = (lossy(&record[..tab]), path(&record[tab + 1..]));
+            let mut words = head.split(' ');
+            let (Some(mode), Some(oid), Some(stage)) = (words.next(), words.next(), words.next())
+            else {
+                return Err(strange());
+            };
+            if stage != "0" {
+                if index.unmerged.last() != Some(&path) {
+                    index.unmerged.push(path);
+                }
+                continue;
+            }
+            let mode = match mode {
+                "100644" => Mode::File,
+                "100755" => Mode::Executable,
+                "120000" => Mode::Link,
+                "160000" => Mode::Submodule,
+                _ => return Err(strange()),
+            };
+            index.entries.push(Entry { path, mode, oid: oid.to_owned() });
+        }
+        Ok(index)
+    }
+
+    /// The paths at which the index differs from a revision, or from what was last committed.
+    /// Removed files are among them.
+    pub(crate) fn staged(&self, since: Option<&str>) -> Result<HashSet<PathBuf>, Error> {
+        let options = ["diff", "--cached", "--name-only", "-z", "--no-renames", "--no-ext-diff"];
+        // Without a revision it is HEAD, and nothing before the first commit.
+        let listed = stdout(&self.git(options.into_iter().chain(since).chain(["--"])))?;
+        Ok(records(&listed).map(path).collect())
+    }
+
+    /// The paths at which the working tree differs from the index.
+    pub(crate) fn unstaged(&self) -> Result<HashSet<PathBuf>, Error> {
+        let options = ["diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--"];
+        Ok(records(&stdout(&self.git(options))?).map(path).collect())
+    }
+
+    /// Stages files as they are in the working tree.
+    pub(crate) fn add(&self, paths: &[&Path]) -> Result<(), Error> {
+        let names: Vec<&[u8]> = paths.iter().map(|it| it.as_os_str().as_bytes()).collect();
+        let options = ["--literal-pathspecs", "add", "--pathspec-from-file=-"];
+        self.git(options.into_iter().chain(["--pathspec-file-nul"]))
+            .stdin(names.join(&0))
+            .read()?;
+        Ok(())
+    }
+
+    /// The contents of these objects, in this order, as they are in the index: no filter, no end
+    /// of line is changed.
+    pub(crate) fn contents(&self, oids: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cmd = self.git(["cat-file", "--batch"]).stdin(oids.join("\n") + "\n");
+        let said = stdout(&cmd)?;
+        let mut rest = said.as_slice();
+        oids.iter()
+            .map(|oid| {
+                next_object(&mut rest).ok_or_else(|| Error::Strange {
+                    program: "git cat-file",
+                    what: format!("no content of {oid}"),
+                })
+            })
+            .collect()
+    }
+}
+
+/// `OID blob SIZE\nCONTENT\n`
+fn next_object(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let end = rest.iter().position(|it| *it == b'\n')?;
+    let head = std::str::from_utf8(&rest[..end]).ok()?;
+    let size: usize =
+        head.strip_prefix(head.split(' ').next()?)?.strip_prefix(" blob ")?.parse().ok()?;
+    let content = rest.get(end + 1..end + 1 + size)?.to_vec();
+    *rest = rest.get(end + 2 + size..)?;
+    Some(content)
+}
+
+fn stdout(cmd: &Cmd) -> Result<Vec<u8>, Error> {
+    let output = cmd.output()?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    // Says it as every failed command is told.
+    Err(cmd.read().err().map_or_else(
+        || Error::Strange { program: "git", what: lossy(&output.stderr) },
+        Error::from,
+    ))
+}
+
+fn records(listed: &[u8]) -> impl Iterator<Item = &[u8]> {
+    listed.split(|it| *it == 0).filter(|it| !it.is_empty())
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,237 @@
+//! A lint, from the question to the report.
+
+use std::{
+    collections::HashSet,
+    ffi::OsString,
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    Error,
+    finding::{Finding, Report},
+    fix,
+    judge::{self, Judgement, Work},
+    linter::{LINTERS, Linter, Unit},
+    repo::{Entry, Index, Mode, Repo},
+    state::State,
+    tree::Tree,
+    venv::Venv,
+};
+
+/// What is to be judged, and by whom.
+pub struct Request<'a> {
+    /// The checkout.
+    pub root: &'a Path,
+    /// A folder for what is the lint's own: the environment of the linters, a copy of the index,
+    /// verdicts. It may be removed at any time between lints.
+    pub state: &'a Path,
+    /// Which files.
+    pub scope: Scope,
+    /// Only these linters; all if there are none.
+    pub only: Vec<String>,
+    /// Mends what can be mended.
+    pub fix: bool,
+    /// The environment of the linters; none for that of `uv.lock`.
+    pub venv: Option<&'a Path>,
+    /// Answers the name of the program `uv`, which it may install first.
+    pub uv: &'a dyn Fn() -> Result<OsString, Box<dyn std::error::Error + Send + Sync>>,
+    /// Told before anything is run that may take long: how many files the linters are given.
+    pub starts: &'a (dyn Fn(usize) + Sync),
+}
+
+/// The files in question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Those that differ from what was last committed.
+    Staged,
+    /// All that are in the index.
+    All,
+    /// Those that differ from a revision.
+    Since(String),
+    /// These, and those in these folders; paths from the repository's root.
+    Paths(Vec<PathBuf>),
+}
+
+/// So often the linters mend what another one mended.
+const ROUNDS: usize = 3;
+
+/// Judges, and mends if that is asked for.
+pub fn run(request: &Request<'_>) -> Result<Report, Error> {
+    let began = Instant::now();
+    let lint = Lint {
+        request,
+        repo: Repo::new(request.root),
+        state: State::open(request.state)?,
+        linters: LINTERS
+            .iter()
+            .filter(|it| request.only.is_empty() || request.only.iter().any(|name| name == it.name))
+            .collect(),
+    };
+    let mut report = lint.judge()?;
+    if request.fix {
+        let mut mended = fix::Mended::default();
+        for _ in 0..ROUNDS {
+            if !lint.mend(&report, &mut mended)? {
+                break;
+            }
+            report = Report { judged: report.judged, ..lint.judge()? };
+        }
+        mended.tell(&mut report);
+    }
+    report.took = began.elapsed();
+    Ok(report)
+}
+
+struct Lint<'a> {
+    request: &'a Request<'a>,
+    repo: Repo,
+    state: State,
+    linters: Vec<&'static Linter>,
+}
+
+impl Lint<'_> {
+    fn judge(&self) -> Result<Report, Error> {
+        let changed = match &self.request.scope {
+            Scope::Staged => Some(self.repo.staged(None)?),
+            Scope::Since(rev) => Some(self.repo.staged(Some(rev))?),
+            Scope::All | Scope::Paths(_) => None,
+        };
+        let concerns = |it: &&'static Linter| {
+            changed.as_ref().is_none_or(|changed| changed.iter().any(|path| matters(it, path)))
+        };
+        let linters: Vec<&'static Linter> = self.linters.iter().copied().filter(concerns).collect();
+        if linters.is_empty() {
+            return Ok(Report::default());
+        }
+
+        let index = self.repo.index()?;
+        let in_question = self.in_question(&index, changed.as_ref())?;
+        let files: Vec<&Entry> = index
+            .entries
+            .iter()
+            .filter(|it| matches!(it.mode, Mode::File | Mode::Executable))
+            .filter(|it| in_question(&it.path))
+            .filter(|it| linters.iter().any(|linter| judge::judges(linter, &it.path)))
+            .collect();
+        let unmerged = index.unmerged.iter().filter(|it| in_question(it)).map(|it| unmerged(it));
+        let mut report =
+            Report { files: files.len(), findings: unmerged.collect(), ..Report::default() };
+
+        let venv = self.venv(&index.entries)?;
+        let mut unknown = Vec::new();
+        for linter in linters {
+            if !index.entries.iter().any(|it| judge::judges(linter, &it.path)) {
+                continue;
+            }
+            let mut work = Work::new(&self.state, &venv, linter, &index.entries, &files);
+            match work.known() {
+                Some(findings) => report.findings.extend(findings),
+                None => unknown.push(linter),
+            }
+        }
+        if !unknown.is_empty() {
+            (self.request.starts)(files.len());
+            let _locked = self.state.lock()?;
+            let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;
+            let judgements = thread::scope(|scope| {
+                let running: Vec<_> = unknown
+                    .into_iter()
+                    .map(|linter| {
+                        // Another lint may have learnt it while this one waited.
+                        let work = Work::new(&self.state, &venv, linter, &index.entries, &files);
+                        let (state, venv, tree) = (&self.state, &venv, &tree);
+                        scope.spawn(move || work.judge(state, venv, tree))
+                    })
+                    .collect();
+                let joined = running.into_iter().map(|it| it.join().expect("a linter's thread"));
+                joined.collect::<Result<Vec<Judgement>, Error>>()
+            })?;
+            for judgement in judgements {
+                match judgement {
+                    Judgement::Done { findings, judged } => {
+                        report.findings.extend(findings);
+                        report.judged += judged;
+                    }
+                    Judgement::Crashed(crash) => report.crashes.push(crash),
+                }
+            }
+        }
+        if let Scope::Paths(_) = self.request.scope {
+            // A whole program was judged; these files are asked for.
+            report.findings.retain(|it| in_question(&it.path));
+        }
+        report.findings.sort();
+        report.findings.dedup();
+        Ok(report)
+    }
+
+    /// Whether a path is in question.
+    fn in_question<'a>(
+        &'a self,
+        index: &Index,
+        changed: Option<&'a HashSet<PathBuf>>,
+    ) -> Result<impl Fn(&Path) -> bool + 'a, Error> {
+        let paths: &[PathBuf] = match &self.request.scope {
+            Scope::Paths(paths) => paths,
+            _ => &[],
+        };
+        for path in paths {
+            let mut known = index.entries.iter().map(|it| &it.path).chain(&index.unmerged);
+            if !known.any(|it| it.starts_with(path)) {
+                return Err(Error::Untracked { path: path.clone() });
+            }
+        }
+        let all = self.request.scope == Scope::All;
+        Ok(move |path: &Path| {
+            all || changed.is_some_and(|it| it.contains(path))
+                || paths.iter().any(|it| path.starts_with(it))
+        })
+    }
+
+    fn venv(&self, entries: &[Entry]) -> Result<Venv, Error> {
+        match self.request.venv {
+            Some(dir) => Venv::given(&self.state, dir),
+            None => Venv::locked(&self.state, &self.repo, entries, self.request.uv),
+        }
+    }
+
+    /// Whether anything was mended.
+    fn mend(&self, report: &Report, mended: &mut fix::Mended) -> Result<bool, Error> {
+        let index = self.repo.index()?;
+        let venv = self.venv(&index.entries)?;
+        let _locked = self.state.lock()?;
+        let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;
+        fix::mend(
+            &fix::Mend {
+                root: self.request.root,
+                repo: &self.repo,
+                state: &self.state,
+                venv: &venv,
+                tree: &tree,
+                linters: &self.linters,
+                findings: &report.findings,
+            },
+            mended,
+        )
+    }
+}
+
+/// Whether a change of this path can change what a linter says.
+fn matters(linter: &Linter, path: &Path) -> bool {
+    judge::judges(linter, path)
+        || matches!(linter.unit, Unit::Program { .. })
+            && (judge::configures(linter, path) || path == Path::new("uv.lock"))
+}
+
+fn unmerged(path: &Path) -> Finding {
+    Finding {
+        path: path.to_owned(),
+        line: None,
+        column: None,
+        linter: "git".to_owned(),
+        code: "unmerged".to_owned(),
+        message: "is in conflict; resolve it and stage it".to_owned(),
+    }
+}

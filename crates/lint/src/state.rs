@@ -1,0 +1,82 @@
+//! The folder in which a lint keeps what is its own, below `target`.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::Error;
+
+/// The lint's own folder.
+pub(crate) struct State {
+    dir: PathBuf,
+}
+
+impl State {
+    /// Makes the folder, for its owner only, if it is not there.
+    pub(crate) fn open(dir: &Path) -> Result<State, Error> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(Error::file("make", dir))?;
+        Ok(State { dir: dir.to_owned() })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Waits until no other lint uses the copy of the index; it is free again when the answer is
+    /// dropped, or its process is gone.
+    pub(crate) fn lock(&self) -> Result<File, Error> {
+        let path = self.path("lock");
+        let file = File::create(&path).map_err(Error::file("make", &path))?;
+        file.lock().map_err(Error::file("lock", &path))?;
+        Ok(file)
+    }
+}
+
+/// Writes a file such that it is seen whole or not at all.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().expect("a file of ours is in a folder of ours");
+    fs::create_dir_all(dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// Removes all but the `keep` newest of a folder's entries. What cannot be removed stays: that is
+/// no reason to refuse a lint.
+pub(crate) fn keep_newest(dir: &Path, keep: usize) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    let mut all: Vec<(SystemTime, PathBuf)> = entries
+        .filter_map(|it| it.ok().map(|it| it.path()))
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .collect();
+    all.sort();
+    for (_, path) in all.iter().rev().skip(keep) {
+        let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    }
+}
+
+/// A name for what `parts` say, in 32 hexadecimal digits. Parts do not run into each other.
+pub(crate) fn name_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..16].iter().fold(String::with_capacity(32), |mut all, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            all.push(char::from_digit(u32::from(nibble), 16).expect("a nibble is below 16"));
+        }
+        all
+    })
+}

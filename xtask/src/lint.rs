@@ -1,0 +1,170 @@
+//! `lint` and `hooks`: Python as it is about to be committed.
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal as _, Write as _},
+    path::{Component, Path, PathBuf},
+    process::ExitCode,
+};
+
+use lint::{Format, Request, Scope};
+use xshell::Shell;
+
+use crate::tools::{say, uv};
+
+/// For `--help`.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  no findings
+  1  findings
+  2  wrong usage
+  3  nothing can be said: a linter is missing or crashed";
+
+/// Judge the Python that is about to be committed: black, isort, flake8 and mypy
+///
+/// What is judged is git's index, with the configuration that is in it; the working tree is not
+/// looked at, and only --fix writes to it.
+#[derive(clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Lint {
+    /// Only these files and folders; by default, what is staged
+    #[arg(value_name = "FILE", conflicts_with_all = ["all", "since"])]
+    files: Vec<PathBuf>,
+    /// Everything that is in the index
+    #[arg(long, conflicts_with = "since")]
+    all: bool,
+    /// What differs from this revision
+    #[arg(long, value_name = "REV", allow_hyphen_values = false)]
+    since: Option<String>,
+    /// Mend what can be mended, and stage it again where all of a file was staged
+    #[arg(long)]
+    fix: bool,
+    /// Only this linter; may be given more than once
+    #[arg(long, value_name = "LINTER", value_parser = clap::builder::PossibleValuesParser::new(lint::names()))]
+    only: Vec<String>,
+    /// How findings are told
+    #[arg(long, value_enum, default_value_t = As::Text)]
+    format: As,
+    /// Use the linters of this virtual environment, not those of uv.lock
+    #[arg(long, value_name = "DIR")]
+    venv: Option<PathBuf>,
+    /// Another checkout than this one
+    #[arg(long, value_name = "DIR", hide = true)]
+    repo: Option<PathBuf>,
+    #[arg(long, hide = true, env = "GITHUB_ACTIONS", action = clap::ArgAction::Set, default_value = "false")]
+    github_actions: String,
+    #[arg(long, hide = true, env = "NO_COLOR", default_value = "")]
+    no_color: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum As {
+    Text,
+    Json,
+    Github,
+    Sarif,
+}
+
+/// Install or remove the hook that lints before each commit
+#[derive(clap::Args)]
+pub(crate) struct Hooks {
+    #[command(subcommand)]
+    verb: HooksVerb,
+}
+
+#[derive(clap::Subcommand)]
+enum HooksVerb {
+    /// Lint what is staged before each commit
+    Install,
+    /// Commit without
+    Uninstall,
+}
+
+impl Lint {
+    pub(crate) fn run(self, sh: &Shell, root: &Path) -> anyhow::Result<ExitCode> {
+        let root = self.repo.as_deref().unwrap_or(root);
+        let root = root.canonicalize()?;
+        let scope = if self.all {
+            Scope::All
+        } else if let Some(rev) = self.since {
+            Scope::Since(rev)
+        } else if self.files.is_empty() {
+            Scope::Staged
+        } else {
+            let here = std::env::current_dir()?;
+            Scope::Paths(self.files.iter().map(|it| below(&root, &here, it)).collect())
+        };
+        let told = io::stderr().is_terminal();
+        let report = lint::run(&Request {
+            root: &root,
+            state: &root.join("target/lint"),
+            scope,
+            only: self.only,
+            fix: self.fix,
+            venv: self.venv.as_deref(),
+            uv: &|| uv(sh).map(OsString::from).map_err(Into::into),
+            starts: &|files| {
+                if told && files > 20 {
+                    say(&format!("linting {files} files; what is known is not judged again"));
+                }
+            },
+        });
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                crate::report(&error.into());
+                return Ok(ExitCode::from(3));
+            }
+        };
+        let color = io::stdout().is_terminal() && self.no_color.is_empty();
+        let format = match self.format {
+            As::Text => Format::Text { color },
+            As::Json => Format::Json,
+            As::Github => Format::Github,
+            As::Sarif => Format::Sarif,
+        };
+        let mut out = report.show(format);
+        if self.format == As::Text {
+            if self.github_actions == "true" {
+                out.push_str(&report.show(Format::Github));
+            }
+            if let Some(next) = report.next() {
+                out.push_str(&format!("{next}\n"));
+            }
+        }
+        // A closed pipe (`| head`) is no error of ours.
+        let _ = io::stdout().write_all(out.as_bytes());
+        Ok(ExitCode::from(report.exit_code()))
+    }
+}
+
+impl Hooks {
+    pub(crate) fn run(self, root: &Path) -> anyhow::Result<ExitCode> {
+        match self.verb {
+            HooksVerb::Install => {
+                let path = lint::hooks::install(root)?;
+                say(&format!("`git commit` lints what is staged, by {}", path.display()));
+            }
+            HooksVerb::Uninstall => match lint::hooks::uninstall(root)? {
+                Some(path) => say(&format!("removed {}", path.display())),
+                None => say("there was no hook"),
+            },
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A path as it was typed, from the repository's root.
+fn below(root: &Path, here: &Path, typed: &Path) -> PathBuf {
+    let mut path = PathBuf::new();
+    for component in here.join(typed).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                path.pop();
+            }
+            other => path.push(other),
+        }
+    }
+    path.strip_prefix(root).map(Path::to_owned).unwrap_or(path)
+}
