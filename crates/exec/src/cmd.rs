@@ -186,7 +186,7 @@ impl Cmd {
             .map_err(|_| Error::Nul { cmd: self.to_string() })
     }
 
-    fn not_run(&self, source: std::io::Error) -> Error {
+    pub(crate) fn not_run(&self, source: std::io::Error) -> Error {
         let program = Path::new(&self.program).display().to_string();
         match source.kind() {
             std::io::ErrorKind::NotFound if self.dir.as_ref().is_none_or(|it| it.is_dir()) => {

@@ -4,6 +4,8 @@
 
 mod cmd;
 
+mod running;
+
 mod target;
 
 mod host;
@@ -16,6 +18,7 @@ pub use self::{
     cmd::{Cmd, Output, Status},
     error::Error,
     host::{File, Held, Host},
+    running::{Line, Running},
     target::Target,
     tunnel::Tunnel,
 };

@@ -1,0 +1,124 @@
+//! A command that runs while its caller does something else.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
+    time::Duration,
+};
+
+use crate::{Cmd, Error, Status};
+
+/// A command that was started here. Its processes are a group of their own, as a terminal makes
+/// one; dropping this value leaves them alone.
+#[derive(Debug)]
+pub struct Running {
+    cmd: Cmd,
+    process: Arc<duct::ReaderHandle>,
+    lines: Receiver<String>,
+}
+
+/// What came of waiting for a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// The next line of its outputs.
+    Said(String),
+    /// It says no more: it has ended.
+    Ended,
+    /// Nothing within the time that was given.
+    Silent,
+}
+
+impl Cmd {
+    /// Starts it here and does not wait. Its two outputs are read as one, line by line.
+    pub fn start(&self) -> Result<Running, Error> {
+        let process = self
+            .expression()
+            .stdin_null()
+            .stderr_to_stdout()
+            .unchecked()
+            .before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            })
+            .reader()
+            .map_err(|source| self.not_run(source))?;
+        let process = Arc::new(process);
+        let (send, lines) = channel();
+        std::thread::spawn({
+            let process = process.clone();
+            move || {
+                let lines = BufReader::new(&*process).lines().map_while(Result::ok);
+                // Whoever listened may have gone; then it is read on, so that it never blocks.
+                lines.for_each(|line| drop(send.send(line)));
+            }
+        });
+        Ok(Running { cmd: self.clone(), process, lines })
+    }
+}
+
+impl Running {
+    /// Waits for its next line.
+    pub fn line(&self, limit: Duration) -> Line {
+        match self.lines.recv_timeout(limit) {
+            Ok(line) => Line::Said(line),
+            Err(RecvTimeoutError::Disconnected) => Line::Ended,
+            Err(RecvTimeoutError::Timeout) => Line::Silent,
+        }
+    }
+
+    /// Sends a signal (`KILL`, `TERM`, …) to the process itself.
+    pub fn signal(&self, signal: &str) -> Result<(), Error> {
+        kill(signal, &self.pid().to_string())
+    }
+
+    /// Sends a signal to its whole group, as Ctrl-C in a terminal does.
+    pub fn signal_group(&self, signal: &str) -> Result<(), Error> {
+        kill(signal, &format!("-{}", self.pid()))
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.pids()[0]
+    }
+
+    /// How it ended; nothing while it runs.
+    pub fn ended(&self) -> Result<Option<Status>, Error> {
+        let ended = self.process.try_wait().map_err(|source| self.cmd.not_run(source))?;
+        Ok(ended.map(|it| it.status.into()))
+    }
+}
+
+fn kill(signal: &str, whom: &str) -> Result<(), Error> {
+    Cmd::new("kill").args(["-s", signal, "--", whom]).read().map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn lines_of_both_outputs_come_as_they_are_said_and_then_the_end() {
+        let running = Cmd::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]).start();
+        let running = running.unwrap();
+        let said = |line: &str| Line::Said(line.to_owned());
+        assert_eq!([running.line(LIMIT), running.line(LIMIT)], [said("one"), said("two")]);
+        assert_eq!(running.line(LIMIT), Line::Ended);
+        assert_eq!(running.ended().unwrap().unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn a_signal_ends_it_and_what_it_started_in_its_group() {
+        let running = Cmd::new("sh").args(["-c", "echo up; sleep 600; echo down"]).start().unwrap();
+        assert_eq!(running.line(LIMIT), Line::Said("up".to_owned()));
+        assert_eq!(running.line(Duration::from_millis(50)), Line::Silent);
+        assert_eq!(running.ended().unwrap(), None);
+        running.signal_group("KILL").unwrap();
+        assert_eq!(running.line(LIMIT), Line::Ended);
+        assert_eq!(running.ended().unwrap().unwrap().code(), None);
+    }
+}
