@@ -1,4 +1,4 @@
-//! Hands a verb to the `deploy` binary, which Cargo builds when it must.
+//! Hands a verb to a binary of this workspace, which Cargo builds when it must.
 
 use std::{ffi::OsString, path::Path, process::ExitCode};
 
@@ -14,17 +14,31 @@ pub(crate) struct Arguments {
 
 /// Runs `deploy VERB ARGUMENTS`; its exit code is ours.
 pub(crate) fn deploy(verb: &str, rest: Arguments, root: &Path) -> anyhow::Result<ExitCode> {
-    let mut cmd = Cmd::new(env!("CARGO")).arg("run");
+    package("deploy", [verb.into()].into_iter().chain(rest.arguments), root)
+}
+
+/// Runs `bench ARGUMENTS`, for which `deploy` must be built; its exit code is ours.
+pub(crate) fn bench(rest: Arguments, root: &Path) -> anyhow::Result<ExitCode> {
+    cargo(["build", "--quiet", "--package", "deploy"], root).run()?;
+    package("bench", rest.arguments, root)
+}
+
+fn package(
+    name: &str,
+    arguments: impl IntoIterator<Item = OsString>,
+    root: &Path,
+) -> anyhow::Result<ExitCode> {
     // Cargo's own progress is wanted while it compiles for minutes, and noise ever after.
-    if std::env::current_exe()?.with_file_name("deploy").exists() {
-        cmd = cmd.arg("--quiet");
-    }
-    let status = cmd
-        .args(["--package", "deploy", "--manifest-path"])
-        .arg(root.join("Cargo.toml"))
-        .args(["--", verb])
-        .args(rest.arguments)
+    let built = std::env::current_exe()?.with_file_name(name).exists();
+    let quiet: &[&str] = if built { &["--quiet"] } else { &[] };
+    let status = cargo(["run", "--package", name].into_iter().chain(quiet.iter().copied()), root)
+        .arg("--")
+        .args(arguments)
         .status()?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>, root: &Path) -> Cmd {
+    Cmd::new(env!("CARGO")).args(arguments).arg("--manifest-path").arg(root.join("Cargo.toml"))
 }

@@ -37,6 +37,8 @@ enum Verb {
     Doctor(forward::Arguments),
     Lint(lint::Lint),
     Hooks(lint::Hooks),
+    /// Measure deploys, and strike them, on throwaway VMs
+    Bench(forward::Arguments),
     /// Run every check, as CI does
     Ci(ci::Ci),
 }
@@ -60,6 +62,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Doctor(it) => forward::deploy("doctor", it, root),
         Verb::Lint(it) => it.run(&shell(root)?, root),
         Verb::Hooks(it) => it.run(root),
+        Verb::Bench(it) => forward::bench(it, root),
         Verb::Ci(it) => Ok(it.run(&shell(root)?)),
     }
 }

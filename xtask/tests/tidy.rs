@@ -16,7 +16,7 @@ const MAY_DEPEND: &[(&str, &[&str])] = &[
     ("images", &["release"]),
     ("testbed", &["exec", "images", "release"]),
     ("deploy", &["dagster", "exec", "images", "release", "settings", "testbed"]),
-    ("bench", &["dagster", "exec", "release", "testbed"]),
+    ("bench", &["dagster", "exec", "images", "release", "testbed"]),
     ("xtask", &["exec", "lint", "settings"]),
 ];
 

@@ -8,16 +8,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exec::Cmd;
+use exec::{Cmd, Running, Target, Tunnel};
 use release::Fingerprint;
 use serde_json::Value;
 use testbed::Testbed;
+
+use crate::{Link, Relay};
+
+/// The environment's folder on the VM.
+const HOME: &str = "/home/deployer/dagster-deploy/demo";
 
 /// A copy of this checkout.
 pub struct Checkout {
     root: PathBuf,
     deploy: PathBuf,
     variables: BTreeMap<String, String>,
+}
+
+/// A port here that leads to the VM, for as long as this value lives.
+pub struct Window {
+    /// The port.
+    pub port: u16,
+    state: PathBuf,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        let _ = Tunnel::close(&self.state);
+    }
 }
 
 /// What a verb answered.
@@ -78,6 +96,18 @@ impl Checkout {
 
     /// Runs a verb with more variables.
     pub fn run_with(&self, variables: &[(&str, &str)], args: &[&str]) -> Answer {
+        let output = self.verb(variables, args).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        Answer { code: output.status.code().unwrap_or(-1), stdout, stderr }
+    }
+
+    /// Starts a verb with more variables, and does not wait for its end.
+    pub fn start(&self, variables: &[(&str, &str)], args: &[&str]) -> Running {
+        self.verb(variables, args).start().unwrap()
+    }
+
+    fn verb(&self, variables: &[(&str, &str)], args: &[&str]) -> Cmd {
         let mut cmd = Cmd::new(&self.deploy).args(args.iter().copied());
         for (key, value) in &self.variables {
             cmd = cmd.env(key, value);
@@ -85,10 +115,7 @@ impl Checkout {
         for (key, value) in variables {
             cmd = cmd.env(*key, *value);
         }
-        let output = cmd.dir(&self.root).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
-        Answer { code: output.status.code().unwrap_or(-1), stdout, stderr }
+        cmd.dir(&self.root)
     }
 
     /// Runs a verb that must succeed and answers JSON.
@@ -118,16 +145,76 @@ impl Checkout {
             .collect()
     }
 
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Writes a file of the project.
     pub fn write(&self, path: &str, text: &str) {
         fs::write(self.root.join(path), text).unwrap();
     }
 
+    /// Makes the testbed, and deploys nothing to it.
+    pub fn make_testbed(&self) {
+        let options = testbed::Options::named("demo");
+        runtime().block_on(Testbed::up(&self.root, &options, &mut |_| {})).unwrap();
+    }
+
+    /// What the testbed, which must stand, says of itself.
+    pub fn facts(&self) -> BTreeMap<String, String> {
+        let testbed = runtime().block_on(Testbed::find(&self.root, "demo"));
+        testbed.unwrap().unwrap().facts()
+    }
+
+    /// Makes a port of the VM's loopback reachable here, whatever becomes of relays.
+    pub fn window(&self, remote: u16) -> Window {
+        let facts = self.facts();
+        let target = Target {
+            destination: facts["DEPLOY_HOST"].clone(),
+            port: facts["DEPLOY_SSH_PORT"].parse().ok(),
+            key: Some(facts["DEPLOY_SSH_KEY"].clone().into()),
+            known_hosts: Some(facts["DEPLOY_SSH_KNOWN_HOSTS"].clone().into()),
+            proxy: None,
+        };
+        let state = self.root.join(format!(".env.window.{remote}"));
+        let port = Tunnel::open(&target, &state, remote, 0).unwrap();
+        Window { port, state }
+    }
+
+    /// Puts a relay between us and the registry, which has the relay's name on the VM too.
+    pub fn registry_through(&self, link: Link) -> Relay {
+        let facts = self.facts();
+        let registry = facts["DEPLOY_REGISTRY"].split_once('/').unwrap().0;
+        let port = registry.rsplit_once(':').unwrap().1;
+        let relay = Relay::start(port.parse().unwrap(), link);
+        let listen = format!("TCP-LISTEN:{},bind=127.0.0.1,fork,reuseaddr", relay.port());
+        self.on_host(&format!(
+            "setsid --fork socat {listen} TCP:registry:5000 </dev/null >/dev/null 2>&1"
+        ));
+        relay
+    }
+
+    /// Puts a relay between us and the VM's sshd. Answers it, and the variables by which a verb
+    /// goes through it.
+    pub fn ssh_through(&self, link: Link) -> (Relay, [(&'static str, String); 2]) {
+        let facts = self.facts();
+        let port = &facts["DEPLOY_SSH_PORT"];
+        let relay = Relay::start(port.parse().unwrap(), link);
+        let known = fs::read_to_string(&facts["DEPLOY_SSH_KNOWN_HOSTS"]).unwrap();
+        let known = known.replace(&format!("]:{port} "), &format!("]:{} ", relay.port()));
+        let file = self.root.join(format!(".env.known_hosts.{}", relay.port()));
+        fs::write(&file, known).unwrap();
+        let variables = [
+            ("DEPLOY_SSH_PORT", relay.port().to_string()),
+            ("DEPLOY_SSH_KNOWN_HOSTS", file.display().to_string()),
+        ];
+        (relay, variables)
+    }
+
     /// Gives `prod` the VM of the testbed: an SSH host like any other.
     pub fn write_env_prod_of_the_testbed(&self) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let testbed = runtime.block_on(Testbed::find(&self.root, "demo")).unwrap().unwrap();
-        let facts = testbed.facts().into_iter().map(|(key, value)| format!("{key}='{value}'\n"));
+        let facts = self.facts().into_iter().map(|(key, value)| format!("{key}='{value}'\n"));
         self.write(".env.prod", &(facts.collect::<String>() + "DEPLOY_UI_PORT=3100\n"));
         let owner_only = fs::Permissions::from_mode(0o600);
         fs::set_permissions(self.root.join(".env.prod"), owner_only).unwrap();
@@ -150,9 +237,51 @@ impl Checkout {
         self.commit("Add an asset");
     }
 
+    /// Makes this the one asset that is called a mark, and commits it.
+    pub fn mark(&self, name: &str) {
+        const MARK: &str = "\n\n# The mark.\n";
+
+        let text = self.read("dagster_core/assets.py");
+        let text = text.split(MARK).next().unwrap_or_default();
+        let asset = format!("@dg.asset\ndef {name}() -> int:\n    return 1\n");
+        self.write("dagster_core/assets.py", &format!("{text}{MARK}{asset}"));
+        self.commit("Mark the code");
+    }
+
+    /// Whether nobody holds the environment's lock.
+    pub fn is_unlocked(&self) -> bool {
+        self.on_host(&format!("flock --nonblock {HOME}/lock echo free || true")) == "free"
+    }
+
+    /// How many code servers run on the host.
+    pub fn code_servers(&self) -> usize {
+        let service = r#"{{.Label "com.docker.compose.service"}}"#;
+        let running = self.on_host(&format!("docker ps --format '{service}'"));
+        running.lines().filter(|it| it.starts_with("docker_dagster_core")).count()
+    }
+
+    /// What on the host no release needs: it was left by something that was cut off.
+    pub fn leftovers(&self) -> Vec<String> {
+        let found = self.on_host(&format!(
+            "cd {HOME}
+             ! grep -q host: workspace/candidate.yaml || echo 'candidate.yaml names a code server'
+             find . -name '*.partial*' -o -name '*.old' -o -name .new -o -name '*.yaml.??????' -o -name '*.json.??????'
+             for dir in releases/*/; do [ -s $dir/manifest.json ] || echo \"$dir is torn\"; done"
+        ));
+        found.lines().map(str::to_owned).collect()
+    }
+
     /// Runs a command as root in the VM.
     pub fn on_host(&self, script: &str) -> String {
         Cmd::new("docker").args(["exec", &self.vm(), "bash", "-c", script]).read().unwrap()
+    }
+
+    /// The memory that the VM uses, in MiB.
+    pub fn memory(&self) -> u64 {
+        // That of its processes; what the kernel caches of files is given back when it is needed.
+        let script =
+            "awk '/^VmRSS/ { sum += $2 } END { print int(sum / 1024) }' /proc/[0-9]*/status";
+        self.on_host(&format!("{script} 2>/dev/null || true")).trim().parse().unwrap()
     }
 
     /// Turns the VM off and on.
@@ -193,12 +322,25 @@ impl Checkout {
 
 /// Waits until something is so.
 #[track_caller]
-pub fn wait_until(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_until(limit: Duration, what: &str, condition: impl FnMut() -> bool) {
+    assert!(comes_true(limit, condition), "{what}: not within {limit:?}");
+}
+
+/// Waits until something is so. Answers whether it came to be.
+pub(crate) fn comes_true(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     while !condition() {
-        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(200));
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
+    true
+}
+
+/// What the clients of asynchronous crates run on here.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 impl fmt::Display for Answer {

@@ -9,7 +9,28 @@ mod checkout;
 
 mod probe;
 
+mod relay;
+
+mod faults;
+
+mod endurance;
+
+mod classic;
+
+mod side;
+
+mod table;
+
+mod page;
+
 pub use self::{
-    checkout::{Answer, Checkout, wait_until},
+    checkout::{Answer, Checkout, Window, wait_until},
+    classic::Classic,
+    endurance::{Endurance, Use, endure},
+    faults::{Depth, Fault, Range, Scene, Strike, strikes_table},
+    page::{Bar, Goal, Section},
     probe::{Arguments, Probe, Seen},
+    relay::{Counts, Link, Relay},
+    side::{Change, Ours, classic_change},
+    table::Table,
 };

@@ -5,41 +5,49 @@ use std::{
     collections::BTreeMap,
     fs,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use dagster::{Client, RunId, RunStatus};
+use dagster::{Client, Run, RunId, RunStatus};
 use serde_json::{Value, json};
+
+use crate::checkout::{comes_true, runtime};
 
 const LOCATION: &str = "dagster_core";
 
+/// What came of each question.
+type Answers = Arc<Mutex<Vec<Result<(), String>>>>;
+
 /// A platform under probes.
 pub struct Probe {
+    port: u16,
     client: Client,
     runtime: tokio::runtime::Runtime,
     stop: Arc<AtomicBool>,
-    asking: JoinHandle<Vec<Result<(), String>>>,
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    asking: JoinHandle<()>,
+    answers: Answers,
 }
 
 impl Probe {
     /// Begins to ask the platform that a deploy left open.
     pub fn start(deployed: &Value) -> Probe {
         let url = deployed["url"].as_str().expect("a demo is left reachable");
-        let port: u16 = url.rsplit_once(':').unwrap().1.parse().unwrap();
+        Probe::at(url.rsplit_once(':').unwrap().1.parse().unwrap())
+    }
+
+    /// Begins to ask the platform whose UI is at a port here.
+    pub fn at(port: u16) -> Probe {
         let stop = Arc::new(AtomicBool::new(false));
+        let answers = Answers::default();
         let asking = std::thread::spawn({
-            let stop = stop.clone();
-            move || runtime().block_on(ask(port, &stop))
+            let (stop, answers) = (stop.clone(), answers.clone());
+            move || runtime().block_on(ask(port, &stop, &answers))
         });
-        Probe { client: Client::new(port), runtime: runtime(), stop, asking }
+        Probe { port, client: Client::new(port), runtime: runtime(), stop, asking, answers }
     }
 
     /// Starts a job that takes some seconds.
@@ -56,35 +64,67 @@ impl Probe {
         self.runtime.block_on(self.client.run(run)).unwrap().status
     }
 
+    /// The runs in one of these states.
+    pub fn runs(&self, statuses: &[RunStatus]) -> Vec<Run> {
+        self.runtime.block_on(self.client.runs(statuses)).unwrap()
+    }
+
     /// The assets that are served.
     pub fn assets(&self) -> Vec<String> {
-        let definitions = self.runtime.block_on(self.client.definitions(LOCATION)).unwrap();
-        definitions.assets.into_iter().collect()
+        self.try_assets().unwrap()
+    }
+
+    /// The assets that are served, or why none are.
+    pub fn try_assets(&self) -> Result<Vec<String>, dagster::Error> {
+        let definitions = self.runtime.block_on(self.client.definitions(LOCATION))?;
+        Ok(definitions.assets.into_iter().collect())
+    }
+
+    /// Waits aside until an asset is served. Answers when that was; none if it was not in five
+    /// minutes.
+    pub fn await_asset(&self, name: &str) -> JoinHandle<Option<Instant>> {
+        let (port, name) = (self.port, name.to_owned());
+        std::thread::spawn(move || {
+            let (client, runtime) = (Client::new(port), runtime());
+            let served = comes_true(Duration::from_mins(5), || {
+                let served = runtime.block_on(client.definitions(LOCATION));
+                served.is_ok_and(|it| it.assets.contains(&name))
+            });
+            served.then(Instant::now)
+        })
+    }
+
+    /// How often it has asked until now, and what failed.
+    pub fn so_far(&self) -> (usize, Vec<String>) {
+        let answers = self.answers.lock().unwrap();
+        let failed = answers.iter().filter_map(|it| it.clone().err());
+        (answers.len(), failed.collect())
     }
 
     /// Stops asking. Answers how often it asked, and what failed.
     pub fn stop(self) -> (usize, Vec<String>) {
         self.stop.store(true, Ordering::Relaxed);
-        let answers = self.asking.join().unwrap();
+        let Probe { asking, answers, .. } = self;
+        asking.join().unwrap();
+        let answers = std::mem::take(&mut *answers.lock().unwrap());
         (answers.len(), answers.into_iter().filter_map(Result::err).collect())
     }
 }
 
-async fn ask(port: u16, stop: &AtomicBool) -> Vec<Result<(), String>> {
+async fn ask(port: u16, stop: &AtomicBool, answers: &Answers) {
     let client = Client::new(port);
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
-    let mut answers = Vec::new();
     let began = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         let answer = client.execution_plan(LOCATION, "test_job", None).await;
-        answers.push(answer.map_err(|error| {
+        let answer = answer.map_err(|error| {
             let at = began.elapsed().as_secs_f64();
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             format!("after {at:.1} s: {error}: {}", cause.unwrap_or_default())
-        }));
+        });
+        answers.lock().unwrap().push(answer);
     }
-    answers
 }
 
 /// A look at the arguments of all processes, again and again.
