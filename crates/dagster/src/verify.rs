@@ -9,6 +9,9 @@ use crate::{Client, Daemon, Error, Location, LocationState, PythonError, Result,
 pub struct Expectation {
     /// The code location's name.
     pub location: String,
+    /// The host at which the webserver must reach its code server: a release with other settings
+    /// has the same image.
+    pub host: String,
     /// The image its code server must say it is made of.
     pub image: String,
     /// Every required daemon must have reported after this, in seconds since 1970 by the clock of
@@ -44,7 +47,8 @@ pub enum Verdict {
 ///
 /// Errors that daemons report do not hold the gate. A sensor that raises puts one there for five
 /// minutes, whichever code it came from: a deploy that mends it must pass.
-pub fn verdict(location: &Location, daemons: &[Daemon], image: &str, since: f64) -> Verdict {
+pub fn verdict(location: &Location, daemons: &[Daemon], expected: &Expectation) -> Verdict {
+    let Expectation { host, image, since, .. } = expected;
     let mut reasons = Vec::new();
     let mut served = None;
     match &location.state {
@@ -55,6 +59,10 @@ pub fn verdict(location: &Location, daemons: &[Daemon], image: &str, since: f64)
             reasons.push(location.to_string());
         }
         LocationState::Loaded(code) => match &code.image {
+            _ if code.host.as_ref() != Some(host) => {
+                let asked = code.host.as_deref().unwrap_or("an unknown host");
+                reasons.push(format!("`{}` is still asked of {asked}", location.name));
+            }
             Some(it) if it == image => served = Some(code),
             Some(it) => reasons.push(format!("`{}` still serves the image `{it}`", location.name)),
             None => reasons.push(format!("`{}` does not tell its image", location.name)),
@@ -63,7 +71,7 @@ pub fn verdict(location: &Location, daemons: &[Daemon], image: &str, since: f64)
 
     let required = || daemons.iter().filter(|it| it.required);
     let silent: Vec<&str> = required()
-        .filter(|it| it.last_heartbeat.is_none_or(|then| then <= since))
+        .filter(|it| it.last_heartbeat.is_none_or(|then| then <= *since))
         .map(|it| it.kind.as_str())
         .collect();
     let n_required = required().count();
@@ -99,12 +107,12 @@ pub async fn verify(
     expected: &Expectation,
     mut on_wait: impl FnMut(&str),
 ) -> Result<Served> {
-    let Expectation { location, image, since, deadline } = expected;
+    let Expectation { location, deadline, .. } = expected;
     let mut wait = Wait::new(*deadline);
     let mut last = String::new();
     loop {
         let seen = match look(client, location).await {
-            Ok((seen, daemons)) => match verdict(&seen, &daemons, image, *since) {
+            Ok((seen, daemons)) => match verdict(&seen, &daemons, expected) {
                 Verdict::Pass(served) => return Ok(served),
                 Verdict::Fail(source) => {
                     return Err(Error::LoadFailed { location: location.clone(), source });
@@ -133,6 +141,7 @@ mod tests {
     use super::*;
     use crate::{Code, Link};
 
+    const HOST: &str = "docker_dagster_core-2";
     const OLD: &str = "registry/dagster-core@sha256:1111";
     const NEW: &str = "registry/dagster-core@sha256:2222";
     const SINCE: f64 = 1000.0;
@@ -141,7 +150,7 @@ mod tests {
         LocationState::Loaded(Code {
             server_id: Some("607b9db2".to_owned()),
             image: image.map(str::to_owned),
-            host: Some("docker_dagster_core-1".to_owned()),
+            host: Some(HOST.to_owned()),
             repository: "__repository__".to_owned(),
             libraries: [("dagster".to_owned(), "1.13.27".to_owned())].into(),
         })
@@ -173,7 +182,14 @@ mod tests {
     #[track_caller]
     fn check(state: LocationState, daemons: &[Daemon], expected: &Expect) {
         let location = Location { name: "dagster_core".to_owned(), state };
-        let text = match verdict(&location, daemons, NEW, SINCE) {
+        let expectation = Expectation {
+            location: location.name.clone(),
+            host: HOST.to_owned(),
+            image: NEW.to_owned(),
+            since: SINCE,
+            deadline: Duration::ZERO,
+        };
+        let text = match verdict(&location, daemons, &expectation) {
             Verdict::Pass(it) => format!("pass {:?} {:?}", it.server_id, it.warnings),
             Verdict::NotYet(reasons) => format!("not yet: {}", reasons.join("; ")),
             Verdict::Fail(error) => format!("fail: {error}"),
@@ -194,6 +210,17 @@ mod tests {
             &expect![
                 "not yet: `dagster_core` still serves the image `registry/dagster-core@sha256:1111`"
             ],
+        );
+    }
+
+    #[test]
+    fn the_same_image_with_other_settings_does_not_pass_yet() {
+        let LocationState::Loaded(mut code) = loaded(Some(NEW)) else { unreachable!() };
+        code.host = Some("docker_dagster_core-1".to_owned());
+        check(
+            LocationState::Loaded(code),
+            &fresh(),
+            &expect!["not yet: `dagster_core` is still asked of docker_dagster_core-1"],
         );
     }
 

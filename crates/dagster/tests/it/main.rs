@@ -415,6 +415,7 @@ async fn ready_gives_up_with_what_it_saw() {
 fn expectation(since: f64, deadline: Duration) -> Expectation {
     Expectation {
         location: "dagster_core".to_owned(),
+        host: "docker_dagster_core-1".to_owned(),
         image: format!("registry.example:5000/dagster-core@sha256:{}", "1".repeat(64)),
         since,
         deadline,
