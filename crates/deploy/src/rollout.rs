@@ -1,6 +1,6 @@
 //! Carries a plan out, step by step; undoes it when a step fails.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use anyhow::{Context as _, anyhow};
 use images::Login;
@@ -27,21 +27,51 @@ pub(crate) struct Images {
 
 /// A plan under way: the lock is held.
 pub(crate) struct Rollout<'a> {
-    pub(crate) session: &'a Session<'a>,
-    pub(crate) login: Login,
+    session: &'a Session<'a>,
+    login: Login,
     /// What [`Step::Upload`] puts into the release's folder, beside what is written here. A release
     /// that is on the host already has none.
-    pub(crate) files: Vec<exec::File>,
-    pub(crate) settings: &'a Settings,
-    pub(crate) observed: &'a Observed,
-    pub(crate) plan: &'a Plan,
-    pub(crate) manifest: Manifest,
+    files: Vec<exec::File>,
+    settings: &'a Settings,
+    observed: &'a Observed,
+    plan: &'a Plan,
+    manifest: Manifest,
+    report: &'a mut Report,
     /// When the switch was made, in seconds since 1970 by the host's clock.
-    pub(crate) switched_at: f64,
-    pub(crate) report: &'a mut Report,
+    switched_at: f64,
+    /// The port of the UI on the host, as the platform's files say that stand.
+    ui_port: u16,
+    dagster: RefCell<Option<(u16, dagster::Client)>>,
 }
 
-impl Rollout<'_> {
+impl<'a> Rollout<'a> {
+    /// Nothing is done yet.
+    pub(crate) fn new(
+        session: &'a Session<'a>,
+        observed: &'a Observed,
+        plan: &'a Plan,
+        manifest: Manifest,
+        login: Login,
+        files: Vec<exec::File>,
+        report: &'a mut Report,
+    ) -> Rollout<'a> {
+        let settings = session.settings;
+        let stands = observed.platform_of.as_ref().and_then(|it| it.ui_port);
+        Rollout {
+            session,
+            login,
+            files,
+            settings,
+            observed,
+            plan,
+            manifest,
+            report,
+            switched_at: 0.0,
+            ui_port: stands.unwrap_or(settings.deploy.ui_port),
+            dagster: RefCell::default(),
+        }
+    }
+
     /// Carries out every step, or undoes them.
     pub(crate) async fn run(mut self) -> Result<Manifest> {
         for (done, step) in self.plan.steps.iter().enumerate() {
@@ -64,7 +94,7 @@ impl Rollout<'_> {
                 let files = std::mem::take(&mut self.files);
                 self.upload(files)
             }
-            Step::Platform => self.platform(&self.manifest.id),
+            Step::Platform => self.platform(&self.manifest.clone()),
             Step::Start => self.start(),
             Step::Check => self.check().await,
             Step::Switch => {
@@ -171,13 +201,13 @@ impl Rollout<'_> {
     }
 
     /// Makes the platform what the files of a release say.
-    fn platform(&self, release: &ReleaseId) -> Result<String> {
+    fn platform(&mut self, release: &Manifest) -> Result<String> {
         let Observed { layout, compose, .. } = self.observed;
         let args = [
             &compose.command,
             &layout.platform_project(),
             &layout.platform(),
-            &layout.release(release),
+            &layout.release(&release.id),
             &layout.workspace(),
         ];
         self.session.run(
@@ -186,6 +216,7 @@ impl Rollout<'_> {
             &args.map(String::as_str),
             Vec::new(),
         )?;
+        self.ui_port = release.ui_port.unwrap_or(self.settings.deploy.ui_port);
         Ok(String::new())
     }
 
@@ -218,10 +249,21 @@ impl Rollout<'_> {
         })
     }
 
+    /// A client of Dagster, whose webserver answers.
+    async fn dagster(&self) -> Result<dagster::Client> {
+        let known = self.dagster.borrow().clone().filter(|(port, _)| *port == self.ui_port);
+        let dagster = match known {
+            Some((_, dagster)) => dagster,
+            None => self.session.dagster_at(self.ui_port)?,
+        };
+        dagster.ready(self.settings.deploy.verify_timeout).await?;
+        self.dagster.replace(Some((self.ui_port, dagster.clone())));
+        Ok(dagster)
+    }
+
     /// Lets the webserver, and it alone, load the new definitions.
     async fn check(&self) -> Result<String> {
-        let dagster = self.session.dagster()?;
-        dagster.ready(self.settings.deploy.verify_timeout).await?;
+        let dagster = self.dagster().await?;
         self.candidate(&dagster, Some(&self.manifest.id)).await?;
         let found = dagster.definitions(CANDIDATE).await;
         self.candidate(&dagster, None).await?;
@@ -246,30 +288,31 @@ impl Rollout<'_> {
 
     /// Points webserver and daemon to a code server, or to none. Answers when.
     async fn switch(&self, to: Option<&ReleaseId>) -> Result<f64> {
-        let path = format!("{}/workspace.yaml", self.observed.layout.workspace());
-        let dagster = self.session.dagster()?;
-        dagster.ready(self.settings.deploy.verify_timeout).await?;
-        let when =
-            self.session.write(&path, "644", workspace_yaml(&self.observed.serving_with(to)))?;
-        dagster.reload_workspace().await?;
-        Ok(when)
+        let workspace = self.observed.layout.workspace();
+        // One that is about to start has read the file and does not hear that it changed.
+        self.dagster().await?;
+        let args = [workspace.as_str(), &self.ui_port.to_string()];
+        let content = workspace_yaml(&self.observed.serving_with(to));
+        let when = self.session.run("switch", remote::SWITCH, &args, content.into_bytes())?;
+        Ok(when.trim().parse().with_context(|| format!("the host's clock says `{when}`"))?)
     }
 
-    /// Waits until an image is what webserver and daemon ask. A sign of life of every daemon after
+    /// Waits until a release is what webserver and daemon ask. A sign of life of every daemon after
     /// the switch tells that they follow it.
-    async fn served(&self, image: &ImageRef, since: f64) -> Result<dagster::Served> {
+    async fn served(&self, release: &Manifest, since: f64) -> Result<dagster::Served> {
         let expected = dagster::Expectation {
             location: self.session.location.to_string(),
-            image: image.to_string(),
+            host: self.observed.layout.core_container(&release.id),
+            image: release.core_image.to_string(),
             since,
             deadline: self.settings.deploy.verify_timeout,
         };
-        let dagster = self.session.dagster()?;
+        let dagster = self.dagster().await?;
         Ok(dagster::verify(&dagster, &expected, |why| self.report.now(why)).await?)
     }
 
     async fn verify(&mut self) -> Result<String> {
-        let seen = self.served(&self.manifest.core_image, self.switched_at).await?;
+        let seen = self.served(&self.manifest, self.switched_at).await?;
         for warning in &seen.warnings {
             self.report.say(&format!("  warning: {warning}"));
         }
@@ -281,7 +324,7 @@ impl Rollout<'_> {
     /// switch a few seconds after the webserver.
     async fn test_job(&self) -> Result<String> {
         let deploy = &self.settings.deploy;
-        let dagster = self.session.dagster()?;
+        let dagster = self.dagster().await?;
         let here = self.observed.layout.core_container(&self.manifest.id);
         let location = self.session.location.as_str();
         let tags: BTreeMap<_, _> =
@@ -302,10 +345,23 @@ impl Rollout<'_> {
 
     fn record(&mut self) -> Result<String> {
         self.manifest.outcome = Outcome::Deployed;
+        self.manifest.schema = self.schema();
         self.manifest.phases.clone_from(&self.report.phases);
         let dir = self.observed.layout.release(&self.manifest.id);
         self.session.write(&format!("{dir}/manifest.json"), "600", self.manifest_json())?;
         Ok(String::new())
+    }
+
+    /// The revision of Dagster's tables. Only a change of the platform moves it.
+    fn schema(&self) -> Option<String> {
+        let known = self.observed.live_manifest().and_then(|it| it.schema.clone());
+        if known.is_some() && !self.plan.steps.contains(&Step::Platform) {
+            return known;
+        }
+        let project = self.observed.layout.platform_project();
+        let said = self.session.run("ask", remote::SCHEMA, &[&project], Vec::new()).ok()?;
+        let said = said.trim();
+        (!said.is_empty()).then(|| said.to_owned())
     }
 
     fn retire(&self, releases: &[ReleaseId]) -> Result<String> {
@@ -343,7 +399,7 @@ impl Rollout<'_> {
     }
 
     /// Brings back what served before. `done` are the steps begun, the failed one last.
-    async fn undo(&self, done: &[Step], failure: Failure) -> Failure {
+    async fn undo(&mut self, done: &[Step], failure: Failure) -> Failure {
         // Of these the platform has seen something, be it undone again.
         let touched = done.contains(&Step::Switch)
             || (done.contains(&Step::Platform) && self.plan.from.is_some());
@@ -371,23 +427,23 @@ impl Rollout<'_> {
         }
     }
 
-    async fn try_undo(&self, done: &[Step]) -> Result {
-        let id = &self.manifest.id;
-        let container = self.observed.layout.core_container(id);
-        let stood = self.observed.platform_of.as_ref().map(|it| &it.id).or(self.plan.from.as_ref());
+    async fn try_undo(&mut self, done: &[Step]) -> Result {
+        let id = self.manifest.id.clone();
+        let container = self.observed.layout.core_container(&id);
+        let Observed { platform_of, .. } = self.observed;
+        let stood = platform_of.as_ref().or(self.observed.live_manifest());
         if let Some(before) = stood.filter(|_| done.contains(&Step::Platform)) {
             self.platform(before)?;
         }
         if done.contains(&Step::Check) {
-            let dagster = self.session.dagster()?;
-            dagster.ready(self.settings.deploy.verify_timeout).await?;
+            let dagster = self.dagster().await?;
             self.candidate(&dagster, None).await?;
         }
         if done.contains(&Step::Switch) {
             let since = self.switch(self.plan.from.as_ref()).await?;
             // It may have begun runs: let it finish them, once nobody sends it new ones.
             if let Some(before) = self.observed.live_manifest() {
-                self.served(&before.core_image, since).await?;
+                self.served(before, since).await?;
             }
             // One that ran before this plan goes on running.
             if done.contains(&Step::Start) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use exec::{Cmd, Host, Output, Target};
-use images::Engine;
+use images::{Engine, Login};
 use release::{Layout, Location, Observed};
 use settings::Settings;
 
@@ -15,6 +15,9 @@ pub(crate) mod remote {
     pub(crate) const OBSERVE: &str = include_str!("remote/observe.sh");
     pub(crate) const LOCK: &str = include_str!("remote/lock.sh");
     pub(crate) const WRITE: &str = include_str!("remote/write.sh");
+    pub(crate) const SWITCH: &str =
+        concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh"));
+    pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
     pub(crate) const PLATFORM: &str = include_str!("remote/platform.sh");
     pub(crate) const START: &str = include_str!("remote/start.sh");
     pub(crate) const RETIRE: &str = include_str!("remote/retire.sh");
@@ -127,7 +130,12 @@ impl<'a> Session<'a> {
 
     /// A client of the environment's Dagster, through the connection.
     pub(crate) fn dagster(&self) -> Result<dagster::Client> {
-        Ok(dagster::Client::new(self.host.forward_port(self.settings.deploy.ui_port, 0)?))
+        self.dagster_at(self.settings.deploy.ui_port)
+    }
+
+    /// A client of the Dagster at another port than the settings say: what stands may be older.
+    pub(crate) fn dagster_at(&self, port: u16) -> Result<dagster::Client> {
+        Ok(dagster::Client::new(self.host.forward_port(port, 0)?))
     }
 
     /// Takes the environment's lock; dropping the answer, or dying, frees it.
@@ -156,6 +164,17 @@ pub(crate) fn target(settings: &Settings) -> Target {
         key: deploy.ssh_key.clone(),
         known_hosts: deploy.ssh_known_hosts.clone(),
         proxy: deploy.ssh_proxy.clone(),
+    }
+}
+
+/// How the registry is asked.
+pub(crate) fn login(settings: &Settings) -> Login {
+    let deploy = &settings.deploy;
+    match (&deploy.registry_user, &deploy.registry_password) {
+        (Some(user), Some(password)) => {
+            Login::Basic { user: user.clone(), password: password.expose().to_owned() }
+        }
+        _ => Login::of_machine(&deploy.registry),
     }
 }
 

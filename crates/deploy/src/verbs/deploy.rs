@@ -16,7 +16,7 @@ use crate::{
     project::Project,
     report::{self, Report},
     rollout::{self, Images, Rollout},
-    session::Session,
+    session::{self, Session},
     verbs::{doctor, tunnel},
 };
 
@@ -89,7 +89,7 @@ impl Deploy {
         }
 
         // Built outside the lock: it touches nothing on the host.
-        let login = login(&settings);
+        let login = session::login(&settings);
         let engine = Engine::local().await?;
         let ca_bundle = here.ca_bundle();
         let workshop = Workshop {
@@ -205,17 +205,7 @@ impl Deploy {
             here.who(),
             environment::now(),
         );
-        let rollout = Rollout {
-            session,
-            login,
-            files,
-            settings,
-            observed: &observed,
-            plan: &plan,
-            manifest,
-            switched_at: 0.0,
-            report,
-        };
+        let rollout = Rollout::new(session, &observed, &plan, manifest, login, files, report);
         rollout.run().await
     }
 
@@ -278,17 +268,6 @@ fn reach(here: &Here, settings: &Settings, report: &mut Report) -> Result<Option
     let url = tunnel::leave_open(here, settings)?;
     report.end(&url);
     Ok(Some(url))
-}
-
-/// How the registry is asked.
-fn login(settings: &Settings) -> Login {
-    let deploy = &settings.deploy;
-    match (&deploy.registry_user, &deploy.registry_password) {
-        (Some(user), Some(password)) => {
-            Login::Basic { user: user.clone(), password: password.expose().to_owned() }
-        }
-        _ => Login::of_machine(&deploy.registry),
-    }
 }
 
 fn some(files: &[String]) -> String {
