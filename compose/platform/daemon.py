@@ -1,4 +1,4 @@
-"""`dagster-daemon`, which follows a changed workspace.yaml within a second.
+"""`dagster-daemon`, which follows a changed workspace.yaml at once.
 
 Dagster's daemon reads the file once a minute; until it does, it sends runs of new code to the old
 code server. Here a change is taken up at once, and every thread of the daemon gives a sign of life
@@ -16,8 +16,8 @@ WORKSPACE = Path("/opt/dagster/workspace/workspace.yaml")
 # For the health check of the container: touched while all threads live.
 ALIVE = Path("/tmp/daemon-alive")
 
-# Seconds between two looks at threads and file.
-controller.THREAD_CHECK_INTERVAL = 1
+# Seconds between two looks at threads and file: a rollback waits for it.
+controller.THREAD_CHECK_INTERVAL = 0.2  # type: ignore[assignment]
 refresh_when_due = controller.DagsterDaemonController.check_workspace_freshness
 
 

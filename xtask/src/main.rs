@@ -25,6 +25,8 @@ struct Cli {
 enum Verb {
     /// Build the code and release it, without losing a run
     Deploy(forward::Arguments),
+    /// Go back to a release that served before
+    Rollback(forward::Arguments),
     /// Show what an environment serves and how it is
     Status(forward::Arguments),
     /// Show what a service says
@@ -55,6 +57,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace");
     match verb {
         Verb::Deploy(it) => forward::deploy("deploy", it, root),
+        Verb::Rollback(it) => forward::deploy("rollback", it, root),
         Verb::Status(it) => forward::deploy("status", it, root),
         Verb::Logs(it) => forward::deploy("logs", it, root),
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),

@@ -296,7 +296,17 @@ impl Checkout {
     }
 
     fn vm(&self) -> String {
-        let filters = ["ps", "--all", "--quiet", "--filter", &self.label(), "--filter", "name=-vm"];
+        self.container("-vm")
+    }
+
+    /// Stops the registry; the next `deploy demo` starts it again.
+    pub fn stop_registry(&self) {
+        Cmd::new("docker").args(["stop", &self.container("-registry")]).read().unwrap();
+    }
+
+    fn container(&self, name: &str) -> String {
+        let name = format!("name={name}");
+        let filters = ["ps", "--all", "--quiet", "--filter", &self.label(), "--filter", &name];
         Cmd::new("docker").args(filters).read().unwrap()
     }
 

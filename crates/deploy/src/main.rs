@@ -30,6 +30,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Deploy(verb::Deploy),
+    Rollback(verb::Rollback),
     Status(verb::Status),
     Logs(verb::Logs),
     Tunnel(verb::Tunnel),
@@ -53,6 +54,7 @@ async fn run(verb: Verb) -> Result {
     let here = Here::look()?;
     match verb {
         Verb::Deploy(it) => it.run(&here).await,
+        Verb::Rollback(it) => it.run(&here).await,
         Verb::Status(it) => it.run(&here).await,
         Verb::Logs(it) => it.run(&here).await,
         Verb::Tunnel(it) => it.run(&here).await,

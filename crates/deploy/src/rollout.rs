@@ -56,7 +56,6 @@ impl<'a> Rollout<'a> {
         report: &'a mut Report,
     ) -> Rollout<'a> {
         let settings = session.settings;
-        let stands = observed.platform_of.as_ref().and_then(|it| it.ui_port);
         Rollout {
             session,
             login,
@@ -67,7 +66,7 @@ impl<'a> Rollout<'a> {
             manifest,
             report,
             switched_at: 0.0,
-            ui_port: stands.unwrap_or(settings.deploy.ui_port),
+            ui_port: observed.ui_port().unwrap_or(settings.deploy.ui_port),
             dagster: RefCell::default(),
         }
     }
@@ -157,6 +156,7 @@ impl<'a> Rollout<'a> {
                 workspace_yaml(&self.observed.serving_with(Some(&self.manifest.id))),
             ),
             file("manifest.json", self.manifest_json()),
+            file("rollback.sh", remote::ROLLBACK.to_owned()),
         ]);
         let host = &self.settings.deploy.host;
         self.session
@@ -171,9 +171,11 @@ impl<'a> Rollout<'a> {
     /// them alike.
     fn core_variables(&self) -> String {
         let Manifest { id, core_image, environment, .. } = &self.manifest;
+        let container = self.observed.layout.core_container(id);
         let memory = &self.settings.deploy.core_memory;
         format!(
-            "ENVIRONMENT={environment}\nRELEASE={id}\nCORE_IMAGE={core_image}\nCORE_MEMORY={memory}\n"
+            "ENVIRONMENT={environment}\nRELEASE={id}\nCORE_CONTAINER={container}\n\
+             CORE_IMAGE={core_image}\nCORE_MEMORY={memory}\n"
         )
     }
 

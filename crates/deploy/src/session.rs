@@ -17,6 +17,13 @@ pub(crate) mod remote {
     pub(crate) const WRITE: &str = include_str!("remote/write.sh");
     pub(crate) const SWITCH: &str =
         concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh"));
+    /// Put into each release's folder, for a day when only `ssh` works.
+    pub(crate) const ROLLBACK: &str = concat!(
+        "#!/usr/bin/env bash\n",
+        include_str!("remote/graphql.sh"),
+        "\n",
+        include_str!("remote/rollback.sh")
+    );
     pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
     pub(crate) const PLATFORM: &str = include_str!("remote/platform.sh");
     pub(crate) const START: &str = include_str!("remote/start.sh");
@@ -129,11 +136,12 @@ impl<'a> Session<'a> {
     }
 
     /// A client of the environment's Dagster, through the connection.
-    pub(crate) fn dagster(&self) -> Result<dagster::Client> {
-        self.dagster_at(self.settings.deploy.ui_port)
+    pub(crate) fn dagster(&self, observed: &Observed) -> Result<dagster::Client> {
+        // What stands may have another port than the settings say.
+        self.dagster_at(observed.ui_port().unwrap_or(self.settings.deploy.ui_port))
     }
 
-    /// A client of the Dagster at another port than the settings say: what stands may be older.
+    /// The same, at a port of the host.
     pub(crate) fn dagster_at(&self, port: u16) -> Result<dagster::Client> {
         Ok(dagster::Client::new(self.host.forward_port(port, 0)?))
     }

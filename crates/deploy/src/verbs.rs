@@ -4,9 +4,11 @@ mod deploy;
 mod doctor;
 mod down;
 mod logs;
+mod rollback;
 mod status;
 mod tunnel;
 
 pub(crate) use self::{
-    deploy::Deploy, doctor::Doctor, down::Down, logs::Logs, status::Status, tunnel::Tunnel,
+    deploy::Deploy, doctor::Doctor, down::Down, logs::Logs, rollback::Rollback, status::Status,
+    tunnel::Tunnel,
 };

@@ -225,6 +225,11 @@ impl Observed {
         self.cores.iter().find(|it| &it.release == id)
     }
 
+    /// The port of the UI on the host, as the platform stands. The settings may say another.
+    pub fn ui_port(&self) -> Option<u16> {
+        self.platform_of.as_ref()?.ui_port
+    }
+
     /// Whether Postgres, webserver and daemon all run.
     pub fn platform_runs(&self) -> bool {
         ["dagster-postgres", "dagster-webserver", "dagster-daemon"].iter().all(|service| {

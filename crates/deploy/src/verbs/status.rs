@@ -83,7 +83,7 @@ impl Status {
         };
         if observed.platform_runs() {
             // The rest is worth knowing even then.
-            if let Err(failure) = facts.ask(&session.dagster()?).await {
+            if let Err(failure) = facts.ask(&session.dagster(&observed)?).await {
                 facts.silent = Some(format!("{failure:#}"));
             }
         }

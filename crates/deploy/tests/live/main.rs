@@ -2,6 +2,8 @@
 //!
 //! Each test owns a copy of the checkout, and with it a testbed of its own.
 
+mod rollback;
+
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
 use bench::{Arguments, Checkout, Probe, wait_until};

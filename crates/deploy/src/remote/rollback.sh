@@ -1,0 +1,88 @@
+# Makes the release in this folder the one that serves, from this host alone: for the day when
+# `cargo xtask rollback` cannot be had.
+set -eu
+umask 077
+
+case ${1-} in
+  '' | --across-migration) ;;
+  *)
+    cat <<END
+usage: bash rollback.sh [--across-migration]
+
+Makes the release in this folder the one that serves: starts its code server from the files here
+if it does not run, points webserver and daemon to it, and waits until they ask it. Takes the lock
+of a deploy, and writes a line into audit.jsonl. Needs no registry.
+Postgres, webserver and daemon stay as they are; what runs have done and written stays too.
+Where \`cargo xtask rollback\` can be had, use that: it checks more, and undoes what fails.
+END
+    exit
+    ;;
+esac
+
+release=$(cd "$(dirname "$0")" && pwd)
+dir=$(dirname "$(dirname "$release")")
+workspace=$dir/workspace/workspace.yaml
+. "$release/core.env"
+. "$dir/platform/platform.env"
+location=${CORE_CONTAINER%-"$RELEASE"} && location=${location#docker_}
+
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# A plain text of a manifest.
+told() { sed -n "s/.*\"$2\":\"\([^\"]*\)\".*/\1/p" "$1/manifest.json"; }
+
+exec 9>>"$dir/lock"
+flock --nonblock 9 || fail "somebody deploys: $(cat "$dir/lock.json" 2>/dev/null)"
+began=$(date -u +%Y-%m-%dT%H:%M:%SZ) outcome=failed
+printf '{"verb":"rollback.sh","by":"%s@%s","at":"%s"}\n' "$(id -un)" "$(uname -n)" "$began" >"$dir/lock.json"
+ended() {
+  rm -f "$dir/lock.json"
+  printf '{"verb":"rollback.sh","by":"%s@%s","at":"%s","outcome":"%s","location":"%s","release":"%s","seconds":%d}\n' \
+    "$(id -un)" "$(uname -n)" "$began" "$outcome" "$location" "$RELEASE" "$SECONDS" >>"$dir/audit.jsonl"
+}
+trap ended EXIT
+
+[ "$(told "$release" outcome)" = deployed ] || fail "$RELEASE was never verified as what is served"
+before=$(sed -n "s/^ *host: *docker_$location-//p" "$workspace")
+[ -n "$before" ] || fail "$workspace names no release of $location"
+then=$(told "$release" schema)
+now=$(told "$dir/releases/$before" schema || true)
+[ "${1-}" = --across-migration ] || [ -z "$then" ] || [ -z "$now" ] || [ "$then" = "$now" ] ||
+  fail "Dagster's tables were migrated since, from $then to $now: go back with --across-migration"
+
+running=$(docker inspect --format '{{.State.Running}} {{.HostConfig.RestartPolicy.Name}}' "$CORE_CONTAINER" 2>/dev/null || true)
+case $running in
+  'true no') fail "$CORE_CONTAINER was told to stop and finishes its runs: try again when it has stopped" ;;
+  true*) ;;
+  *)
+    echo "starting $CORE_CONTAINER"
+    docker rm "$CORE_CONTAINER" >/dev/null 2>&1 || true
+    compose='docker compose'
+    docker compose version >/dev/null 2>&1 || compose=docker-compose
+    $compose --project-name "dagster-$ENVIRONMENT-core-$RELEASE" --env-file "$release/core.env" \
+      --file "$release/core.yaml" --file "$release/core.env.json" up --detach --no-build
+    ;;
+esac
+address=$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$CORE_CONTAINER")
+until (exec 3<>"/dev/tcp/$address/4000") 2>/dev/null; do
+  [ "$SECONDS" -lt 180 ] || fail "it does not start: docker logs $CORE_CONTAINER"
+  sleep 0.2
+done
+
+echo "switching from $before to $RELEASE"
+sed "s/^\( *host: *\)docker_$location-.*/\1$CORE_CONTAINER/" "$workspace" >"$workspace.new"
+chmod 644 "$workspace.new"
+mv -T "$workspace.new" "$workspace"
+query='{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {'
+query="$query ... on RepositoryLocation { repositories { displayMetadata { value } } } } } } } }"
+until graphql "$UI_PORT" 'mutation { reloadWorkspace { __typename } }' | grep -q '"Workspace"' &&
+  served=$(graphql "$UI_PORT" "$query") &&
+  grep -qF "\"$CORE_CONTAINER\"" <<<"$served" && grep -qF "\"$CORE_IMAGE\"" <<<"$served"; do
+  [ "$SECONDS" -lt 360 ] || fail "it is not served; go back with: bash $dir/releases/$before/rollback.sh"
+  sleep 0.2
+done
+outcome=done
+echo "$RELEASE serves"
