@@ -17,6 +17,9 @@ if [ -n "$4" ]; then
   echo "compose $4"
 elif version=$(docker compose version --short 2>/dev/null); then
   echo "compose docker compose ${version#v}"
+elif head -c 99 "$(command -v docker-compose)" 2>/dev/null | grep -q python; then
+  # It takes a second to say more.
+  echo 'compose docker-compose 1'
 elif version=$(docker-compose version --short 2>/dev/null); then
   echo "compose docker-compose ${version#v}"
 else
@@ -35,20 +38,17 @@ for release in "$dir"/releases/*/; do
   echo "manifest $(basename "$release") $(cat "$release/manifest.json" 2>/dev/null)"
 done
 
-containers() {
-  docker ps --all --no-trunc --filter "label=com.docker.compose.project$1" \
-    --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}' |
-    grep -E "^dagster-$2	" | cut -f2- | sed 's/^/container /'
-}
-containers "=dagster-$1" "$1"
-containers '' "$1-core-[0-9a-z-]+"
+containers=$(docker ps --all --no-trunc --filter label=com.docker.compose.project \
+  --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}	{{.Ports}}' |
+  grep -E "^dagster-$1(-core-[0-9a-z-]+)?	")
+cut -f2-6 <<<"$containers" | sed -n 's/^./container &/p'
 # One that was told to finish its runs and stop is not to be started again by the engine.
-docker ps --quiet --filter "network=dagster-$1" | xargs --no-run-if-empty docker inspect --format \
-  '{{if eq .HostConfig.RestartPolicy.Name "no"}}{{.Name}}{{end}}' | sed -n 's,^/,retired ,p'
+awk -F '\t' '$1 ~ /-core-/ && $5 == "running" { print $4 }' <<<"$containers" |
+  xargs --no-run-if-empty docker inspect \
+    --format '{{if eq .HostConfig.RestartPolicy.Name "no"}}{{.Name}}{{end}}' | sed -n 's,^/,retired ,p'
 
 # Somebody else's program on the UI's port would make the webserver fail to start.
-if ! docker ps --filter "label=com.docker.compose.project=dagster-$1" --format '{{.Ports}}' | grep -q ":$3->" &&
-  (exec 3<>"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then
+if ! grep -q ":$3->" <<<"$containers" && (exec 3<>"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then
   echo "ui_port_taken $3"
 fi
 exit 0
