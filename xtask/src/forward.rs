@@ -31,12 +31,11 @@ fn package(
     // Cargo's own progress is wanted while it compiles for minutes, and noise ever after.
     let built = std::env::current_exe()?.with_file_name(name).exists();
     let quiet: &[&str] = if built { &["--quiet"] } else { &[] };
-    let status = cargo(["run", "--package", name].into_iter().chain(quiet.iter().copied()), root)
+    // In our place: on Ctrl-C nobody goes before what it began is undone.
+    let cmd = cargo(["run", "--package", name].into_iter().chain(quiet.iter().copied()), root)
         .arg("--")
-        .args(arguments)
-        .status()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+        .args(arguments);
+    Err(cmd.replace().into())
 }
 
 fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>, root: &Path) -> Cmd {

@@ -31,6 +31,8 @@ enum Verb {
     Status(forward::Arguments),
     /// Show what a service says
     Logs(forward::Arguments),
+    /// Show who holds an environment's lock, or break it
+    Lock(forward::Arguments),
     /// Open Dagster's UI on this machine
     Tunnel(forward::Arguments),
     /// Stop an environment and remove its containers
@@ -60,6 +62,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rollback(it) => forward::deploy("rollback", it, root),
         Verb::Status(it) => forward::deploy("status", it, root),
         Verb::Logs(it) => forward::deploy("logs", it, root),
+        Verb::Lock(it) => forward::deploy("lock", it, root),
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
         Verb::Down(it) => forward::deploy("down", it, root),
         Verb::Doctor(it) => forward::deploy("doctor", it, root),

@@ -91,11 +91,6 @@ impl Here {
         let host = if host.trim().is_empty() { "unknown host" } else { host.trim() };
         format!("{}@{host}", user.as_deref().unwrap_or("somebody"))
     }
-
-    /// What the lock tells others of us: one line of JSON.
-    pub(crate) fn holder(&self, doing: &str) -> String {
-        serde_json::json!({ "by": self.who(), "at": now(), "doing": doing }).to_string()
-    }
 }
 
 /// This moment: RFC 3339, UTC, in whole seconds.

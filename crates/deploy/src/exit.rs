@@ -16,6 +16,8 @@ pub(crate) enum Exit {
     NotUndone = 5,
     /// The host was not reached.
     Unreachable = 6,
+    /// A second Ctrl-C: ended at once.
+    Interrupted = 130,
 }
 
 /// For `--help`.
@@ -27,7 +29,8 @@ Exit codes:
   3  refused; nothing was changed
   4  failed and undone; what served before still serves
   5  failed and not undone; look at `cargo xtask status`
-  6  the host was not reached";
+  6  the host was not reached
+  130  interrupted twice, and so ended at once; the next deploy heals";
 
 /// An error with its exit code and, if one is known, what to do about it.
 #[derive(Debug)]

@@ -4,8 +4,11 @@
 //! `exec`.
 
 mod artifacts;
+mod audit;
 mod environment;
 mod exit;
+mod interrupt;
+mod locked;
 mod preview;
 mod project;
 mod report;
@@ -33,6 +36,7 @@ enum Verb {
     Rollback(verb::Rollback),
     Status(verb::Status),
     Logs(verb::Logs),
+    Lock(verb::Lock),
     Tunnel(verb::Tunnel),
     Down(verb::Down),
     Doctor(verb::Doctor),
@@ -56,6 +60,7 @@ async fn run(verb: Verb) -> Result {
         Verb::Deploy(it) => it.run(&here).await,
         Verb::Rollback(it) => it.run(&here).await,
         Verb::Status(it) => it.run(&here).await,
+        Verb::Lock(it) => it.run(&here).await,
         Verb::Logs(it) => it.run(&here).await,
         Verb::Tunnel(it) => it.run(&here).await,
         Verb::Down(it) => it.run(&here).await,

@@ -12,9 +12,10 @@ use settings::Settings;
 
 use crate::{
     exit::{Exit, Failure, Result},
+    locked::{LockLost, Locked},
     project::Project,
     report::Report,
-    session::{Session, remote, tail},
+    session::{remote, tail},
 };
 
 /// The images of a release, by digest. Postgres may come by tag still: the host that pulls it
@@ -27,7 +28,7 @@ pub(crate) struct Images {
 
 /// A plan under way: the lock is held.
 pub(crate) struct Rollout<'a> {
-    session: &'a Session<'a>,
+    session: &'a Locked<'a>,
     login: Login,
     /// What [`Step::Upload`] puts into the release's folder, beside what is written here. A release
     /// that is on the host already has none.
@@ -47,8 +48,7 @@ pub(crate) struct Rollout<'a> {
 impl<'a> Rollout<'a> {
     /// Nothing is done yet.
     pub(crate) fn new(
-        session: &'a Session<'a>,
-        observed: &'a Observed,
+        session: &'a Locked<'a>,
         plan: &'a Plan,
         manifest: Manifest,
         login: Login,
@@ -61,21 +61,26 @@ impl<'a> Rollout<'a> {
             login,
             files,
             settings,
-            observed,
+            observed: &session.observed,
             plan,
             manifest,
             report,
             switched_at: 0.0,
-            ui_port: observed.ui_port().unwrap_or(settings.deploy.ui_port),
+            ui_port: session.observed.ui_port().unwrap_or(settings.deploy.ui_port),
             dagster: RefCell::default(),
         }
     }
 
     /// Carries out every step, or undoes them.
     pub(crate) async fn run(mut self) -> Result<Manifest> {
+        let session = self.session;
+        session.note(|it| it.about(&self.manifest));
         for (done, step) in self.plan.steps.iter().enumerate() {
+            if let Err(failure) = session.begin(step.name()) {
+                return Err(self.undo(&self.plan.steps[..done], failure).await);
+            }
             self.report.phase(step.name());
-            match self.step(step).await {
+            match session.until_interrupted(self.step(step)).await {
                 Ok(detail) => self.report.end(&detail),
                 Err(failure) => {
                     self.report.end("failed");
@@ -160,9 +165,7 @@ impl<'a> Rollout<'a> {
         ]);
         let host = &self.settings.deploy.host;
         self.session
-            .host
             .upload(&files, &layout.release(&self.manifest.id))
-            .map_err(Failure::from)
             .map_err(|failure| out_of_space(host, failure))?;
         Ok(self.manifest.id.to_string())
     }
@@ -361,7 +364,7 @@ impl<'a> Rollout<'a> {
             return known;
         }
         let project = self.observed.layout.platform_project();
-        let said = self.session.run("ask", remote::SCHEMA, &[&project], Vec::new()).ok()?;
+        let said = self.session.ask("ask", remote::SCHEMA, &[&project]).ok()?;
         let said = said.trim();
         (!said.is_empty()).then(|| said.to_owned())
     }
@@ -412,6 +415,10 @@ impl<'a> Rollout<'a> {
                 ..failure
             };
         }
+        if failure.error.is::<LockLost>() {
+            return failure;
+        }
+        self.session.undoing();
         match self.try_undo(done).await {
             Ok(()) if !touched => Failure { exit: Exit::Refused, ..failure },
             Ok(()) => {

@@ -1,37 +1,55 @@
 //! One connection to an environment's host, and what was seen there.
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use exec::{Cmd, Host, Output, Target};
 use images::{Engine, Login};
-use release::{Layout, Location, Observed};
+use release::{Compose, Entry, Holder, Location, Observed};
 use settings::Settings;
 
 use crate::exit::{Failure, Result};
 
 /// The scripts that run on the host: one a phase, so that distance costs a round trip once.
 pub(crate) mod remote {
+    use super::Script;
+
+    // These change nothing, or are about the lock itself.
     pub(crate) const OBSERVE: &str = include_str!("remote/observe.sh");
-    pub(crate) const LOCK: &str = include_str!("remote/lock.sh");
-    pub(crate) const WRITE: &str = include_str!("remote/write.sh");
-    pub(crate) const SWITCH: &str =
-        concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh"));
+    pub(crate) const LOCK: &str =
+        concat!(include_str!("remote/append.sh"), include_str!("remote/lock.sh"));
+    pub(super) const RECORD: &str =
+        concat!(include_str!("remote/append.sh"), include_str!("remote/record.sh"));
+    pub(crate) const FENCE: &str = include_str!("remote/fence.sh");
+
+    pub(super) const HOLDER: &str = include_str!("remote/holder.sh");
+    pub(super) const BREAK: &str =
+        concat!(include_str!("remote/append.sh"), include_str!("remote/break.sh"));
+    pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
     /// Put into each release's folder, for a day when only `ssh` works.
     pub(crate) const ROLLBACK: &str = concat!(
         "#!/usr/bin/env bash\n",
+        include_str!("remote/append.sh"),
         include_str!("remote/graphql.sh"),
         "\n",
         include_str!("remote/rollback.sh")
     );
-    pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
-    pub(crate) const PLATFORM: &str = include_str!("remote/platform.sh");
-    pub(crate) const START: &str = include_str!("remote/start.sh");
-    pub(crate) const RETIRE: &str = include_str!("remote/retire.sh");
-    pub(crate) const REMOVE: &str = include_str!("remote/remove.sh");
-    pub(crate) const PRUNE: &str = include_str!("remote/prune.sh");
-    pub(crate) const DOWN: &str = include_str!("remote/down.sh");
+
+    // These change something.
+    pub(crate) const WRITE: Script = Script(include_str!("remote/write.sh"));
+    pub(crate) const SWITCH: Script =
+        Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh")));
+    pub(crate) const PLATFORM: Script = Script(include_str!("remote/platform.sh"));
+    pub(crate) const START: Script = Script(include_str!("remote/start.sh"));
+    pub(crate) const RETIRE: Script = Script(include_str!("remote/retire.sh"));
+    pub(crate) const REMOVE: Script = Script(include_str!("remote/remove.sh"));
+    pub(crate) const PRUNE: Script = Script(include_str!("remote/prune.sh"));
+    pub(crate) const DOWN: Script = Script(include_str!("remote/down.sh"));
 }
+
+/// A script that changes something on the host. Only [`Locked`](crate::locked::Locked) runs it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Script(pub(crate) &'static str);
 
 /// A host, connected.
 pub(crate) struct Session<'a> {
@@ -39,6 +57,8 @@ pub(crate) struct Session<'a> {
     pub(crate) settings: &'a Settings,
     /// The code location at hand.
     pub(crate) location: Location,
+    /// The host's Compose, once it was seen: it takes its time to tell.
+    compose: OnceCell<String>,
 }
 
 impl<'a> Session<'a> {
@@ -49,23 +69,23 @@ impl<'a> Session<'a> {
 
     /// Connects, for a verb that is about one code location.
     pub(crate) fn connect_for(settings: &'a Settings, location: Location) -> Result<Session<'a>> {
-        Ok(Session { host: Host::connect(&target(settings))?, settings, location })
+        Ok(Session {
+            host: Host::connect(&target(settings))?,
+            settings,
+            location,
+            compose: OnceCell::new(),
+        })
     }
 
-    /// Runs a script on the host; the caller judges how it ended.
-    pub(crate) fn script(&self, script: &str, args: &[&str], input: Vec<u8>) -> Result<Output> {
-        Ok(self.host.output(&bash(script, args).stdin(input))?)
+    /// Asks the host something, by a script that changes nothing there. (What changes something is
+    /// a [`Script`], and needs the lock.) Answers what it printed.
+    pub(crate) fn ask(&self, what: &str, script: &str, args: &[&str]) -> Result<String> {
+        let output = self.host.output(&bash(script, args))?;
+        self.succeeded(what, output)
     }
 
-    /// Runs a script on the host that must succeed. Answers what it printed.
-    pub(crate) fn run(
-        &self,
-        what: &str,
-        script: &str,
-        args: &[&str],
-        input: Vec<u8>,
-    ) -> Result<String> {
-        let output = self.script(script, args, input)?;
+    /// What a script printed that must have succeeded.
+    pub(crate) fn succeeded(&self, what: &str, output: Output) -> Result<String> {
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -75,38 +95,67 @@ impl<'a> Session<'a> {
         Err(anyhow!("{said}").context(format!("cannot {what} on `{host}`")).into())
     }
 
-    /// Replaces a file on the host, at once. Answers when, in seconds since 1970 by its clock.
-    pub(crate) fn write(&self, path: &str, mode: &str, content: impl Into<Vec<u8>>) -> Result<f64> {
-        let what = format!("write `{path}`");
-        let when = self.run(&what, remote::WRITE, &[path, mode], content.into())?;
-        Ok(when.trim().parse().with_context(|| format!("the host's clock says `{when}`"))?)
-    }
-
     /// Looks at the host. Changes nothing there.
     pub(crate) fn observe(&self) -> Result<Observed> {
-        self.look("")
+        let args = self.look();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let output = self.host.output(&bash(remote::OBSERVE, &args))?;
+        self.seen(&String::from_utf8_lossy(&output.stdout))
     }
 
-    /// Looks again, under the lock.
-    pub(crate) fn observe_again(&self, before: &Observed) -> Result<Observed> {
-        self.look(&format!("{} {}", before.compose.command, before.compose.version))
-    }
-
-    fn look(&self, compose: &str) -> Result<Observed> {
+    /// The arguments of `observe.sh`.
+    pub(crate) fn look(&self) -> [String; 4] {
         let Settings { environment, deploy, .. } = self.settings;
-        let args = [environment.as_str(), &deploy.dir, &deploy.ui_port.to_string(), compose];
-        let output = self.script(remote::OBSERVE, &args, Vec::new())?;
-        let answer = String::from_utf8_lossy(&output.stdout);
-        let observed = Observed::parse(environment, &self.location, &answer)
+        let compose = self.compose.get().cloned().unwrap_or_default();
+        [environment.clone(), deploy.dir.clone(), deploy.ui_port.to_string(), compose]
+    }
+
+    /// Reads the answer of `observe.sh`.
+    pub(crate) fn seen(&self, answer: &str) -> Result<Observed> {
+        let Settings { environment, deploy, .. } = self.settings;
+        let observed = Observed::parse(environment, &self.location, answer)
             .with_context(|| format!("cannot look at `{}`", deploy.host))?;
+        if !observed.compose.command.is_empty() {
+            let Compose { command, version } = &observed.compose;
+            self.compose.get_or_init(|| format!("{command} {version}"));
+        }
         Ok(observed)
+    }
+
+    /// Writes what came of a verb that had no lock into the audit log on the host. It is over, and
+    /// its answer stands, even if this fails.
+    pub(crate) fn record(&self, entry: &Entry) {
+        let dir = self.settings.deploy.dir.as_str();
+        let _ = self.host.output(&bash(remote::RECORD, &[dir]).stdin(entry.json() + "\n"));
+    }
+
+    /// Who holds the environment's lock.
+    pub(crate) fn holder(&self) -> Result<Option<Holder>> {
+        let dir = self.settings.deploy.dir.as_str();
+        let answer = self.ask("look at the lock", remote::HOLDER, &[dir])?;
+        Ok(Holder::parse(&answer))
+    }
+
+    /// Takes the environment's lock away from who was seen to hold it, and writes the entry into
+    /// the audit log. False if it is not theirs any more.
+    pub(crate) fn break_lock(&self, holder: &Holder, entry: &Entry) -> Result<bool> {
+        let args = [self.settings.deploy.dir.as_str(), &holder.token];
+        let output = self.host.output(&bash(remote::BREAK, &args).stdin(entry.json() + "\n"))?;
+        if output.status.code() == Some(98) {
+            return Ok(false);
+        }
+        self.succeeded("break the lock", output).map(|_| true)
     }
 
     /// Fails if the host lacks what every verb needs there.
     pub(crate) fn require(&self, observed: &Observed) -> Result {
-        let Some(lack) = observed.lacks.first() else { return Ok(()) };
+        observed.lacks.first().map_or(Ok(()), |lack| Err(self.lacks(lack)))
+    }
+
+    /// The host lacks something.
+    pub(crate) fn lacks(&self, lack: &str) -> Failure {
         let host = &self.settings.deploy.host;
-        let (what, hint) = match lack.as_str() {
+        let (what, hint) = match lack {
             "engine" => (
                 format!("the Docker engine on `{host}` is not running"),
                 "on that host: sudo systemctl start docker".to_owned(),
@@ -126,7 +175,7 @@ impl<'a> Session<'a> {
                 (format!("`{host}` has no `{other}`"), format!("install `{other}` on that host"))
             }
         };
-        Err(Failure::refused(anyhow!(what)).hint(hint))
+        Failure::refused(anyhow!(what)).hint(hint)
     }
 
     /// The host's engine, through the connection.
@@ -144,22 +193,6 @@ impl<'a> Session<'a> {
     /// The same, at a port of the host.
     pub(crate) fn dagster_at(&self, port: u16) -> Result<dagster::Client> {
         Ok(dagster::Client::new(self.host.forward_port(port, 0)?))
-    }
-
-    /// Takes the environment's lock; dropping the answer, or dying, frees it.
-    pub(crate) fn lock(&self, layout: &Layout, holder: &str) -> Result<exec::Held> {
-        let held = self.host.hold(&bash(remote::LOCK, &[&layout.dir, holder]))?;
-        match held.answer().strip_prefix("taken ") {
-            None => Ok(held),
-            Some(holder) => {
-                let holder: serde_json::Value = serde_json::from_str(holder).unwrap_or_default();
-                let told = |key: &str| holder[key].as_str().unwrap_or("unknown").to_owned();
-                let (doing, by, at) = (told("doing"), told("by"), told("at"));
-                let environment = &layout.environment;
-                let error = anyhow!("`{environment}` is locked by {by}: {doing}, since {at}");
-                Err(Failure::refused(error).hint("wait until it has ended, then try again"))
-            }
-        }
     }
 }
 
@@ -187,7 +220,7 @@ pub(crate) fn login(settings: &Settings) -> Login {
 }
 
 /// A script as a command: its text and arguments hold no secret, its input may.
-fn bash(script: &str, args: &[&str]) -> Cmd {
+pub(crate) fn bash(script: &str, args: &[&str]) -> Cmd {
     Cmd::new("bash").args(["-c", script, "dagster-deploy"]).args(args)
 }
 

@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
-    os::unix::ffi::OsStrExt as _,
+    os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::ExitStatus,
 };
@@ -21,6 +21,7 @@ pub struct Cmd {
     env: Vec<(String, OsString)>,
     dir: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
+    apart: bool,
 }
 
 /// How a command ended.
@@ -65,7 +66,14 @@ impl fmt::Display for Status {
 impl Cmd {
     /// Describes a call of `program`.
     pub fn new(program: impl Into<OsString>) -> Cmd {
-        Cmd { program: program.into(), args: Vec::new(), env: Vec::new(), dir: None, stdin: None }
+        Cmd {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: None,
+            stdin: None,
+            apart: false,
+        }
     }
 
     /// Adds an argument.
@@ -102,6 +110,24 @@ impl Cmd {
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Cmd {
         self.stdin = Some(bytes.into());
         self
+    }
+
+    /// Runs it in a process group of its own: Ctrl-C in our terminal does not reach it.
+    #[must_use]
+    pub(crate) fn apart(mut self) -> Cmd {
+        self.apart = true;
+        self
+    }
+
+    /// Runs it here in place of this program, which ends with it; returns only if that fails.
+    pub fn replace(&self) -> Error {
+        #[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
+        if let Some(dir) = &self.dir {
+            command.current_dir(dir);
+        }
+        self.not_run(command.exec())
     }
 
     /// Runs it here, on our own terminal; it must succeed.
@@ -157,10 +183,16 @@ impl Cmd {
         for (key, value) in &self.env {
             call = call.env(key, value);
         }
-        match &self.dir {
-            Some(dir) => call.dir(dir),
-            None => call,
+        if let Some(dir) = &self.dir {
+            call = call.dir(dir);
         }
+        if self.apart {
+            call = call.before_spawn(|command| {
+                command.process_group(0);
+                Ok(())
+            });
+        }
+        call
     }
 
     /// The command as one line for a shell, its environment included: for the far end of SSH.

@@ -2,11 +2,18 @@
 
 use std::{
     ffi::OsString,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
+    os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -38,10 +45,15 @@ pub struct File {
 }
 
 /// A process at the far end that lives for as long as this value, and dies with the connection.
+///
+/// It is talked to in lines.
 #[derive(Debug)]
 pub struct Held {
     process: Child,
     answer: String,
+    output: BufReader<ChildStdout>,
+    input: Arc<Mutex<Option<ChildStdin>>>,
+    beat: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Host {
@@ -81,7 +93,7 @@ impl Host {
 
     /// Runs a command there; the caller judges how it ended.
     pub fn output(&self, cmd: &Cmd) -> Result<Output, Error> {
-        let output = self.call(cmd)?.output()?;
+        let output = self.call(cmd)?.apart().output()?;
         self.check(output)
     }
 
@@ -103,6 +115,20 @@ impl Host {
     /// Puts files into a folder there, which appears whole or not at all, in place of what was
     /// there. They travel as one stream.
     pub fn upload(&self, files: &[File], dir: &str) -> Result<(), Error> {
+        let output = self.upload_after("", &[], files, dir)?;
+        // Named by what it does, not by its text.
+        Cmd::new("upload").arg(dir).checked(&output).map(drop)
+    }
+
+    /// The same, after a piece of `bash` that may refuse by ending it: it is given `args`, and must
+    /// shift them away. The caller judges how it ended.
+    pub fn upload_after(
+        &self,
+        first: &str,
+        args: &[&str],
+        files: &[File],
+        dir: &str,
+    ) -> Result<Output, Error> {
         /// `tar` fails on a stream that was cut, so the folder gets its name only when complete.
         const SCRIPT: &str = r#"
             set -eu
@@ -126,7 +152,9 @@ impl Host {
         }
         let stream =
             tar.into_inner().map_err(|source| Error::File { path: PathBuf::from(dir), source })?;
-        self.read(&Cmd::new("sh").args(["-c", SCRIPT, "upload", dir]).stdin(stream)).map(drop)
+        let script = format!("{first}\n{SCRIPT}");
+        let cmd = Cmd::new("bash").args(["-c", &script, "upload"]).args(args).arg(dir);
+        self.output(&cmd.stdin(stream))
     }
 
     /// Makes a socket there reachable through a socket here, whose path is the answer.
@@ -159,8 +187,8 @@ impl Host {
         args.push(cmd.line()?);
         let mut process = spawn(&args, Stdio::piped())?;
         let mut answer = String::new();
-        let stdout = process.stdout.take().expect("it was asked for");
-        let read = BufReader::new(stdout).read_line(&mut answer);
+        let mut output = BufReader::new(process.stdout.take().expect("its output was asked for"));
+        let read = output.read_line(&mut answer);
         if read.is_err() || answer.is_empty() {
             drop(process.stdin.take());
             let output = process
@@ -176,7 +204,9 @@ impl Host {
                 Err(error) => Err(error),
             };
         }
-        Ok(Held { process, answer: answer.trim_end().to_owned() })
+        let input = Arc::new(Mutex::new(process.stdin.take()));
+        let answer = answer.trim_end().to_owned();
+        Ok(Held { process, answer, output, input, beat: None })
     }
 
     /// Whether the connection stands.
@@ -220,7 +250,7 @@ impl Host {
             .args(args.iter().copied())
             .arg("--")
             .arg(self.target.destination.as_str());
-        let output = cmd.output().map_err(|error| error.to_string())?;
+        let output = cmd.apart().output().map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(last_lines(&output.stderr, 1)) }
     }
 
@@ -234,8 +264,16 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        /// It says goodbye to the far end, whose answer nobody needs.
+        const GOODBYE: Duration = Duration::from_millis(200);
+
         drop(self.master.stdin.take());
         let _ = self.control("exit", &[]);
+        let since = Instant::now();
+        while matches!(self.master.try_wait(), Ok(None)) && since.elapsed() < GOODBYE {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let _ = self.master.kill();
         let _ = self.master.wait();
     }
 }
@@ -245,12 +283,57 @@ impl Held {
     pub fn answer(&self) -> &str {
         &self.answer
     }
+
+    /// The next line it says; none when it has said all.
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line).unwrap_or(0);
+        (read > 0).then(|| line.trim_end_matches('\n').to_owned())
+    }
+
+    /// The lines it says until one is `mark`, which ends them; none when it ends before that.
+    pub fn lines_until(&mut self, mark: &str) -> Option<String> {
+        let mut text = String::new();
+        loop {
+            match self.line()? {
+                line if line == mark => return Some(text),
+                line => text += &(line + "\n"),
+            }
+        }
+    }
+
+    /// Tells it a line. Answers whether it still listens.
+    pub fn tell(&self, line: &str) -> bool {
+        tell(&self.input, line)
+    }
+
+    /// Tells it a line again and again, from a thread: a sign of life. Each time `line` says which.
+    pub fn beat(&mut self, every: Duration, mut line: impl FnMut() -> String + Send + 'static) {
+        let (stop, stopped) = mpsc::channel();
+        let input = Arc::clone(&self.input);
+        let thread = std::thread::spawn(move || {
+            while tell(&input, &line())
+                && stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout)
+            {}
+        });
+        self.beat = Some((stop, thread));
+    }
+}
+
+fn tell(input: &Mutex<Option<ChildStdin>>, line: &str) -> bool {
+    let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
+    let line = format!("{line}\n");
+    input.as_mut().is_some_and(|it| it.write_all(line.as_bytes()).is_ok())
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if let Some((stop, thread)) = self.beat.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
         // The end of its input is what it waits for.
-        drop(self.process.stdin.take());
+        drop(self.input.lock().unwrap_or_else(PoisonError::into_inner).take());
         let _ = self.process.wait();
     }
 }
@@ -279,6 +362,8 @@ fn spawn(args: &[OsString], stderr: Stdio) -> Result<Child, Error> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr)
+        // Ctrl-C in this terminal is for us: what is begun there may have to be undone.
+        .process_group(0)
         .spawn()
         .map_err(|source| match source.kind() {
             std::io::ErrorKind::NotFound => Error::Missing { program: "ssh".to_owned() },

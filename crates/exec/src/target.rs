@@ -26,6 +26,7 @@ impl Target {
         option("BatchMode=yes".into());
         option("StrictHostKeyChecking=yes".into());
         option("ConnectTimeout=15".into());
+        option("Compression=yes".into());
         option("ServerAliveInterval=10".into());
         option("ServerAliveCountMax=3".into());
         option("ExitOnForwardFailure=yes".into());

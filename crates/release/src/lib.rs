@@ -28,8 +28,11 @@ mod rollback;
 
 mod preview;
 
+mod audit;
+
 pub use self::{
     age::Age,
+    audit::{Ended, Entry, Holder},
     definitions::{Definition, DefinitionChange, Fate, Kind, definitions_changed},
     files::{
         Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,

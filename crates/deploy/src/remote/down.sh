@@ -14,6 +14,6 @@ rm -f -- "$2/workspace/workspace.yaml" "$2/workspace/candidate.yaml"
 [ "$3" = data ] || exit 0
 docker volume ls --quiet --filter "label=com.docker.compose.project=dagster-$1" |
   xargs --no-run-if-empty docker volume rm >/dev/null
-# What a deploy made there, by name: the folder may be somebody's home.
-rm -rf -- "$2/workspace" "$2/releases" "$2/platform" "$2/lock" "$2/lock.json"
-rmdir -- "$2" 2>/dev/null || true
+# What a deploy made there, by name: the folder may be somebody's home. The audit log stays, since
+# it tells of this too, and so does the lock, which is held.
+rm -rf -- "$2/workspace" "$2/releases" "$2/platform"

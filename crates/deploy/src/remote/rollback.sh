@@ -34,16 +34,22 @@ fail() {
 # A plain text of a manifest.
 told() { sed -n "s/.*\"$2\":\"\([^\"]*\)\".*/\1/p" "$1/manifest.json"; }
 
-exec 9>>"$dir/lock"
+exec 8>>"$dir/fence" 9>>"$dir/lock"
 flock --nonblock 9 || fail "somebody deploys: $(cat "$dir/lock.json" 2>/dev/null)"
-began=$(date -u +%Y-%m-%dT%H:%M:%SZ) outcome=failed
-printf '{"verb":"rollback.sh","by":"%s@%s","at":"%s"}\n' "$(id -un)" "$(uname -n)" "$began" >"$dir/lock.json"
+outcome=failed
+entry=$(printf '"verb":"rollback.sh","by":"%s@%s","at":"%s","location":"%s","release":"%s"' \
+  "$(id -un)" "$(uname -n)" "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$location" "$RELEASE")
+printf '{"token":"%s","pid":%s,%s,%s}\n' "$(od -An -N8 -tx1 /dev/urandom | tr -d ' \n')" $$ "$(client)" \
+  "$entry" >"$dir/lock.json"
 ended() {
   rm -f "$dir/lock.json"
-  printf '{"verb":"rollback.sh","by":"%s@%s","at":"%s","outcome":"%s","location":"%s","release":"%s","seconds":%d}\n' \
-    "$(id -un)" "$(uname -n)" "$began" "$outcome" "$location" "$RELEASE" "$SECONDS" >>"$dir/audit.jsonl"
+  append "$dir" "{$(client),$entry,\"outcome\":\"$outcome\",\"seconds\":$SECONDS}"
 }
 trap ended EXIT
+trap 'exit 1' TERM HUP INT
+# A script that a deployer left behind has seen by now that the lock is not its own, or ends.
+flock --timeout 60 8 || fail 'a script of the deploy before does not end'
+flock --unlock 8
 
 [ "$(told "$release" outcome)" = deployed ] || fail "$RELEASE was never verified as what is served"
 before=$(sed -n "s/^ *host: *docker_$location-//p" "$workspace")

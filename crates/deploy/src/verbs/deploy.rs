@@ -1,8 +1,10 @@
 //! `deploy`: from the checkout to a verified release.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use images::{Engine, Login};
-use release::{Inputs, Manifest, Observed, Plan, ReleaseId};
+use release::{Ended, Inputs, Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
 use settings::Settings;
 use testbed::Testbed;
@@ -10,8 +12,10 @@ use time::OffsetDateTime;
 
 use crate::{
     artifacts::Workshop,
+    audit::Audit,
     environment::{self, Here},
     exit::{EXIT_CODES, Failure, Result},
+    locked::{self, Locked},
     preview,
     project::Project,
     report::{self, Report},
@@ -41,6 +45,10 @@ pub(crate) struct Deploy {
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
+    wait: Option<Duration>,
     /// Print the release as JSON
     #[arg(long)]
     json: bool,
@@ -59,6 +67,7 @@ struct Summary<'a> {
 impl Deploy {
     pub(crate) async fn run(self, here: &Here) -> Result {
         let mut report = Report::new();
+        let audit = Audit::begin(here, "deploy");
         let settings = self.settings(here, &mut report).await?;
         let project = Project::read(&here.root, &settings)?;
         self.refuse_dirty(&project, &settings)?;
@@ -73,19 +82,30 @@ impl Deploy {
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
         let plan = Plan::new(id, &inputs, !settings.deploy.test_job.is_empty(), &observed);
         if plan.is_empty() {
+            if !self.dry_run {
+                session.record(&audit.ended(Ok(Ended::NothingToDo)));
+            }
             return self.nothing_to_do(here, &session, &observed, report);
         }
-        refuse_host(&settings, &observed)?;
+        let fits = refuse_host(&settings, &observed);
         if self.dry_run {
+            fits?;
             report.finish();
             let preview = preview::preview(here, &session, &project, &observed, &plan)?;
             report::facts(false, &(), |()| format!("{plan}\n{preview}"));
             return Ok(());
         }
-        if settings.deploy.confirm && !self.yes {
+        let confirmed = fits.and_then(|()| {
+            if !settings.deploy.confirm || self.yes {
+                return Ok(());
+            }
             let preview = preview::preview(here, &session, &project, &observed, &plan)?;
             report.say(&format!("{plan}\n{preview}"));
-            Self::confirm(&settings, &report)?;
+            Self::confirm(&settings, &report)
+        });
+        if let Err(failure) = confirmed {
+            session.record(&audit.ended(Err(&failure)));
+            return Err(failure);
         }
 
         // Built outside the lock: it touches nothing on the host.
@@ -100,19 +120,17 @@ impl Deploy {
             ca_bundle: ca_bundle.as_deref(),
         };
         let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await?;
-        let manifest = self
-            .roll_out(
-                here,
-                &session,
-                &observed,
-                &plan,
-                &project,
-                &inputs,
-                images,
-                login,
-                &mut report,
-            )
-            .await?;
+        report.phase("lock");
+        let locked = session.locked(audit, self.wait, &report)?;
+        report.end("");
+        let result = self
+            .roll_out(here, &locked, &plan, &project, &inputs, images, login, &mut report)
+            .await;
+        locked.note(|it| it.phases.clone_from(&report.phases));
+        let Some(manifest) = locked.finish(result)? else {
+            let observed = session.observe()?;
+            return self.nothing_to_do(here, &session, &observed, report);
+        };
 
         let url = reach(here, &settings, &mut report)?;
         report.finish();
@@ -167,46 +185,49 @@ impl Deploy {
         Err(Failure::refused(error).hint("answer `y` at the terminal, or give --yes"))
     }
 
+    /// Decides anew under the lock, and carries it out: none if there is nothing left to do.
     #[expect(clippy::too_many_arguments, reason = "each is a different thing, used once")]
     async fn roll_out(
         &self,
         here: &Here,
-        session: &Session<'_>,
-        seen: &Observed,
+        locked: &Locked<'_>,
         shown: &Plan,
         project: &Project,
         inputs: &Inputs,
         images: Images,
         login: Login,
         report: &mut Report,
-    ) -> Result<Manifest> {
-        let settings = session.settings;
-        report.phase("lock");
-        let _lock = session.lock(&seen.layout, &here.holder("deploy"))?;
-        // What was planned, and perhaps confirmed, was planned on what served then.
-        let observed = session.observe_again(seen)?;
+    ) -> Result<Option<Manifest>> {
+        let settings = locked.settings;
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
         let test_job = !settings.deploy.test_job.is_empty();
-        let plan = Plan::new(id.clone(), inputs, test_job, &observed);
-        if observed.live != seen.live || plan.changes != shown.changes {
+        let plan = Plan::new(id.clone(), inputs, test_job, &locked.observed);
+        // What was planned, and perhaps confirmed, was planned on what served then. Who waits for
+        // another's deploy without being asked to confirm wants the plan that follows from it.
+        let asked = settings.deploy.confirm && !self.yes;
+        let moved = plan.from != shown.from || plan.changes != shown.changes;
+        if moved && (asked || self.wait.is_none()) {
             let environment = &settings.environment;
             let error = anyhow!("somebody else has deployed to `{environment}` meanwhile");
             return Err(Failure::refused(error).hint("look at it with `status`, then deploy again"));
         }
-        report.end("");
+        if plan.is_empty() {
+            locked.nothing_to_do();
+            return Ok(None);
+        }
         let files = project.release_files(&id, settings);
         let manifest = rollout::manifest(
             project,
             settings,
             inputs,
             images,
-            session.location.clone(),
+            locked.location.clone(),
             id,
             here.who(),
             environment::now(),
         );
-        let rollout = Rollout::new(session, &observed, &plan, manifest, login, files, report);
-        rollout.run().await
+        let rollout = Rollout::new(locked, &plan, manifest, login, files, report);
+        rollout.run().await.map(Some)
     }
 
     fn nothing_to_do(

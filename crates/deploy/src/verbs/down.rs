@@ -4,9 +4,10 @@ use anyhow::anyhow;
 use testbed::Testbed;
 
 use crate::{
+    audit::Audit,
     environment::Here,
     exit::{Failure, Result},
-    report,
+    report::{self, Report},
     session::{Session, remote},
     verbs::tunnel,
 };
@@ -60,11 +61,11 @@ impl Down {
             return Err(Failure::refused(anyhow!("not confirmed: nothing was changed"))
                 .hint("answer `y` at the terminal, or give --yes"));
         }
-        let holder = here.holder("down");
-        let _lock = session.lock(&observed.layout, &holder)?;
+        let locked = session.locked(Audit::begin(here, "down"), None, &Report::new())?;
         let what = if self.data { "data" } else { "keep" };
         let args = [self.environment.as_str(), &observed.layout.dir, what];
-        session.run("remove the containers", remote::DOWN, &args, Vec::new())?;
+        let removed = locked.run("remove the containers", remote::DOWN, &args, Vec::new());
+        locked.finish(removed)?;
         report::facts(self.json, &serde_json::json!({ "containers": containers }), |_| {
             format!("removed {containers} containers{data}")
         });

@@ -1,12 +1,16 @@
 //! `rollback`: back to a release that served before.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use release::{Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
 
 use crate::{
+    audit::Audit,
     environment::Here,
     exit::{EXIT_CODES, Failure, Result},
+    locked::{self, Locked},
     report::{self, Report},
     rollout::Rollout,
     session::{self, Session},
@@ -37,6 +41,10 @@ pub(crate) struct Rollback {
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
+    wait: Option<Duration>,
     /// Print the release as JSON
     #[arg(long)]
     json: bool,
@@ -54,6 +62,7 @@ struct Summary<'a> {
 impl Rollback {
     pub(crate) async fn run(self, here: &Here) -> Result {
         let mut report = Report::new();
+        let audit = Audit::begin(here, "rollback");
         let settings = here.settings(&self.environment).await?;
         report.phase("connect");
         let session = Session::connect(&settings)?;
@@ -73,19 +82,41 @@ impl Rollback {
             if !report.confirm(&format!("Roll {} back? [y/N]", self.environment)) {
                 let host = &settings.deploy.host;
                 let error = anyhow!("not confirmed: nothing was changed on `{host}`");
-                return Err(
-                    Failure::refused(error).hint("answer `y` at the terminal, or give --yes")
-                );
+                let failure =
+                    Failure::refused(error).hint("answer `y` at the terminal, or give --yes");
+                session.record(&audit.ended(Err(&failure)));
+                return Err(failure);
             }
             shown = Some(plan);
         }
 
         report.phase("lock");
-        let observed = session.observe()?;
-        session.require(&observed)?;
-        let _lock = session.lock(&observed.layout, &here.holder("rollback"))?;
-        let plan = self.plan(&observed)?;
-        if shown.is_some_and(|shown| shown != plan) {
+        let locked = session.locked(audit, self.wait, &report)?;
+        let from = locked.observed.live.clone();
+        let result = self.roll_back(&locked, shown.as_ref(), &mut report).await;
+        locked.note(|it| it.phases.clone_from(&report.phases));
+        let manifest = locked.finish(result)?;
+
+        report.finish();
+        let summary = Summary {
+            environment: &self.environment,
+            from: from.as_ref(),
+            release: &manifest,
+            seconds: report.seconds(),
+        };
+        report::facts(self.json, &summary, rolled_back);
+        Ok(())
+    }
+
+    async fn roll_back(
+        &self,
+        locked: &Locked<'_>,
+        shown: Option<&Plan>,
+        report: &mut Report,
+    ) -> Result<Manifest> {
+        let observed = &locked.observed;
+        let plan = self.plan(observed)?;
+        if shown.is_some_and(|shown| shown != &plan) {
             let error = anyhow!("somebody else has changed `{}` meanwhile", self.environment);
             return Err(
                 Failure::refused(error).hint("look at it with `status`, then roll back again")
@@ -94,20 +125,8 @@ impl Rollback {
         report.end(&plan.release.to_string());
         let manifest = observed.manifests.iter().find(|it| it.id == plan.release);
         let manifest = manifest.expect("a plan goes back to what was observed").clone();
-        let login = session::login(&settings);
-        let rollout =
-            Rollout::new(&session, &observed, &plan, manifest, login, Vec::new(), &mut report);
-        let manifest = rollout.run().await?;
-
-        report.finish();
-        let summary = Summary {
-            environment: &self.environment,
-            from: plan.from.as_ref(),
-            release: &manifest,
-            seconds: report.seconds(),
-        };
-        report::facts(self.json, &summary, rolled_back);
-        Ok(())
+        let login = session::login(locked.settings);
+        Rollout::new(locked, &plan, manifest, login, Vec::new(), report).run().await
     }
 
     fn plan(&self, observed: &Observed) -> Result<Plan> {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+mod lock;
+
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use exec::Cmd;
