@@ -22,6 +22,8 @@ pub(crate) struct Ci {
 enum Step {
     /// Rust code is formatted
     Fmt,
+    /// Templates of environments, and that no real values are in git
+    Env,
     /// Rust code has no warnings
     Clippy,
     /// The linters of Python have no findings
@@ -67,6 +69,7 @@ impl Step {
     fn run(self, sh: &Shell) -> anyhow::Result<()> {
         match self {
             Step::Fmt => cmd!(sh, "cargo fmt --all --check").run()?,
+            Step::Env => crate::env::check_templates(&sh.current_dir())?,
             Step::Clippy => {
                 cmd!(sh, "cargo clippy --workspace --all-targets -- --deny warnings").run()?;
             }
@@ -102,7 +105,7 @@ impl Step {
             }
             Step::Live => {
                 tool(sh, "cargo-nextest")?;
-                packages(sh, &["openssh-server"])?;
+                packages(sh, &["openssh-server", "python3"])?;
                 cmd!(sh, "cargo run --quiet --package deploy -- doctor --install").run()?;
                 cmd!(
                     sh,

@@ -3,7 +3,9 @@
 //! It holds no logic of its own: a light verb is a file here, a heavy one is handed to the `deploy`
 //! binary, so that a lint on a fresh clone never waits for a Docker client to compile.
 
+mod ask;
 mod ci;
+mod env;
 mod forward;
 mod lint;
 mod tools;
@@ -43,6 +45,8 @@ enum Verb {
     Hooks(lint::Hooks),
     /// Measure deploys, and strike them, on throwaway VMs
     Bench(forward::Arguments),
+    /// Show, compare, check and fill in the settings of environments
+    Env(env::Env),
     /// Run every check, as CI does
     Ci(ci::Ci),
 }
@@ -69,6 +73,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Lint(it) => it.run(&shell(root)?, root),
         Verb::Hooks(it) => it.run(root),
         Verb::Bench(it) => forward::bench(it, root),
+        Verb::Env(it) => it.run(root),
         Verb::Ci(it) => Ok(it.run(&shell(root)?)),
     }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with an environment's settings: all of it at once.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Why the settings of an environment could not be resolved.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why the settings of an environment could not be resolved or written.
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// There is no template of this name.
@@ -28,12 +28,30 @@ pub enum Error {
         /// Those that exist.
         known: Vec<String>,
     },
+    /// No template has such a key.
+    #[error("no template has `{key}`{}", did_you_mean(similar.as_deref()))]
+    #[non_exhaustive]
+    Key {
+        /// The key that was given.
+        key: String,
+        /// The most alike of those that exist.
+        similar: Option<String>,
+    },
     /// Files or values are wrong.
     #[error("the settings are not right:{}", problems.iter().fold(String::new(), |all, it| format!("{all}\n  {it}")))]
     #[non_exhaustive]
     Invalid {
         /// All that is wrong.
         problems: Vec<Problem>,
+    },
+    /// The file of values could not be written.
+    #[error("cannot write `{}`", path.display())]
+    #[non_exhaustive]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
 }
 

@@ -10,11 +10,25 @@ mod template;
 
 mod resolve;
 
+mod check;
+
+mod diff;
+
+mod markdown;
+
+mod write;
+
 mod error;
 
 pub use self::{
+    check::{Checkup, Condition, check, check_templates, tracked},
+    diff::{Difference, diff},
     error::{Error, Problem},
-    resolve::{Deploy, Settings, is_testbed, peek, resolve},
+    markdown::{describe, find, markdown},
+    resolve::{
+        Deploy, Resolved, Settings, environments, is_testbed, peek, read, resolve, templates,
+    },
     template::{Item, Kind, Template},
     value::{Origin, Value},
+    write::add,
 };

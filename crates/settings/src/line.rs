@@ -44,6 +44,20 @@ pub(crate) fn parse(line: &str) -> Result<Line<'_>, String> {
     }
 }
 
+/// The line that every reader reads as this key and value.
+pub(crate) fn write(key: &str, value: &str) -> Result<String, String> {
+    let entry = Line::Entry(key.to_owned(), value.to_owned());
+    ["", "'", "\""]
+        .iter()
+        .map(|quote| format!("{key}={quote}{value}{quote}"))
+        .find(|line| parse(line).as_ref() == Ok(&entry))
+        .ok_or_else(|| {
+            "the readers of `.env` files do not agree on such a value (a quote or a backslash with \
+             spaces or `$`, or several lines); choose another"
+                .to_owned()
+        })
+}
+
 fn is_key(key: &str) -> bool {
     let mut bytes = key.bytes();
     bytes.next().is_some_and(|it| it.is_ascii_alphabetic() || it == b'_')
@@ -164,7 +178,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_value_is_quoted_only_where_it_must_be() {
+        assert_eq!(write("A", "b").unwrap(), "A=b");
+        assert_eq!(write("A", "b c$d").unwrap(), "A='b c$d'");
+        assert_eq!(write("A", "it's").unwrap(), "A=\"it's\"");
+        for impossible in ["it's $1", "a\nb", "a b\\", "b\u{7}"] {
+            let error = write("A", impossible).unwrap_err();
+            assert!(error.contains("choose another") && !error.contains(impossible));
+        }
+    }
+
     proptest::proptest! {
+        #[test]
+        fn what_is_written_is_read_as_it_was_meant(value in ".{0,30}") {
+            if let Ok(line) = write("A", &value) {
+                proptest::prop_assert_eq!(parse(&line), Ok(Line::Entry("A".into(), value)));
+            }
+        }
+
         #[test]
         fn no_line_makes_it_panic(line in "\\PC{0,40}") {
             let _ = parse(&line);

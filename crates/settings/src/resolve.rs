@@ -12,7 +12,7 @@ use crate::{
     Error, Item, Origin, Problem, Template, Value,
     error::{did_you_mean, similar},
     line::{Line, parse},
-    template::seconds,
+    template::{is_placeholder, seconds},
 };
 
 /// The settings of an environment.
@@ -55,8 +55,22 @@ pub struct Deploy {
     pub postgres_memory: String,
 }
 
-/// Values that begin so were copied from an example and never filled in.
-const PLACEHOLDERS: [&str; 4] = ["change-me", "changeme", "CHANGE_ME", "<"];
+/// An environment as its files and the process tell it, right or not.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// The environment, e.g. `prod`.
+    pub environment: String,
+    /// Its template.
+    pub template: Template,
+    /// The values there are, by key; an empty one takes a default away.
+    pub values: BTreeMap<String, Value>,
+    /// Whether it has a file of its own, `.env.<environment>`.
+    pub has_file: bool,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// The keys of the template that have no value and need one.
+    pub missing: Vec<Item>,
+}
 
 /// Resolves an environment of the checkout at `root`. A later layer wins: template, what the
 /// testbed `facts` say, `.env.<environment>`, the `process`'s environment.
@@ -66,6 +80,23 @@ pub fn resolve(
     facts: &BTreeMap<String, String>,
     process: &BTreeMap<String, String>,
 ) -> Result<Settings, Error> {
+    let mut resolved = read(root, environment, facts, process)?;
+    let missing = resolved.missing_problems();
+    resolved.problems.extend(missing);
+    if resolved.problems.is_empty() {
+        Ok(settings(root, environment, resolved.values, process.get("HOME")))
+    } else {
+        Err(Error::Invalid { problems: resolved.problems })
+    }
+}
+
+/// Reads an environment as [`resolve`] does, and answers what there is, wrong or not.
+pub fn read(
+    root: &Path,
+    environment: &str,
+    facts: &BTreeMap<String, String>,
+    process: &BTreeMap<String, String>,
+) -> Result<Resolved, Error> {
     let mut problems = Vec::new();
     let template = template(root, environment, &mut problems)?;
     let mut values: BTreeMap<String, Value> = BTreeMap::new();
@@ -82,7 +113,7 @@ pub fn resolve(
         }
     }
     for (line, key, text) in file(root, environment, &mut problems) {
-        let path = PathBuf::from(format!(".env.{environment}"));
+        let path = own_file(environment);
         if let Some(item) = template.item(&key) {
             set(item, &text, Origin::File { path, line });
         } else {
@@ -101,14 +132,77 @@ pub fn resolve(
             set(item, text, Origin::Process);
         }
     }
-    for item in &template.items {
-        check(item, values.get(&item.key), environment, &template, &mut problems);
+    let mut resolved = Resolved {
+        environment: environment.to_owned(),
+        has_file: root.join(own_file(environment)).exists(),
+        template,
+        values,
+        problems,
+        missing: Vec::new(),
+    };
+    resolved.check();
+    Ok(resolved)
+}
+
+impl Resolved {
+    /// The value of a key, if it has one.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|it| !it.expose().is_empty())
     }
-    if problems.is_empty() {
-        Ok(settings(root, environment, values, process.get("HOME")))
-    } else {
-        Err(Error::Invalid { problems })
+
+    /// Whether the environment is a throwaway one: its testbed gives what is missing here.
+    pub fn is_testbed(&self) -> bool {
+        throwaway(&self.template)
     }
+
+    /// One problem for each missing key.
+    pub(crate) fn missing_problems(&self) -> Vec<Problem> {
+        let problem = |item: &Item| Problem {
+            path: self.template.path.clone(),
+            line: Some(item.line),
+            message: format!(
+                "`{}` has no value: give it one in .env.{}",
+                item.key, self.environment
+            ),
+        };
+        self.missing.iter().map(problem).collect()
+    }
+
+    /// A problem with the value of a key, where that value stands.
+    pub(crate) fn problem(&self, item: &Item, value: &Value, message: String) -> Problem {
+        let (path, line) = match &value.origin {
+            Origin::Template => (self.template.path.clone(), Some(item.line)),
+            Origin::Testbed => (PathBuf::from("testbed"), None),
+            Origin::File { path, line } => (path.clone(), Some(*line)),
+            Origin::Process => (PathBuf::from("process environment"), None),
+        };
+        Problem { path, line, message }
+    }
+
+    fn check(&mut self) {
+        let mut problems = Vec::new();
+        for item in &self.template.items {
+            let key = &item.key;
+            let Some(value) = self.value(key) else {
+                if item.required {
+                    self.missing.push(item.clone());
+                }
+                continue;
+            };
+            if is_placeholder(value.expose()) {
+                problems.push(self.problem(item, value, format!("`{key}` is a placeholder still")));
+            }
+            if let Err(why) = item.kind.check(value.expose(), &self.environment) {
+                problems.push(self.problem(item, value, format!("`{key}` {why}")));
+            }
+        }
+        self.problems.extend(problems);
+    }
+}
+
+/// The file with an environment's own values, from the root of the checkout.
+pub(crate) fn own_file(environment: &str) -> PathBuf {
+    PathBuf::from(format!(".env.{environment}"))
 }
 
 /// Whether an environment is a throwaway one: its template says `DEPLOY_TESTBED=true`. Nothing else
@@ -116,8 +210,12 @@ pub fn resolve(
 pub fn is_testbed(root: &Path, environment: &str) -> Result<bool, Error> {
     let mut problems = Vec::new();
     let template = template(root, environment, &mut problems)?;
+    Ok(throwaway(&template))
+}
+
+fn throwaway(template: &Template) -> bool {
     let item = template.item("DEPLOY_TESTBED");
-    Ok(item.is_some_and(|it| it.default.as_deref() == Some("true")))
+    item.is_some_and(|it| it.default.as_deref() == Some("true"))
 }
 
 /// One plain setting, before the others can be resolved: what a testbed is made by.
@@ -139,7 +237,8 @@ pub fn peek(
     Ok(in_process.or_else(in_file).or_else(default))
 }
 
-fn template(
+/// The template of an environment; what is wrong with it is added to `problems`.
+pub(crate) fn template(
     root: &Path,
     environment: &str,
     problems: &mut Vec<Problem>,
@@ -157,8 +256,16 @@ fn template(
     }
 }
 
+/// The templates of all environments; they must be sound.
+pub fn templates(root: &Path) -> Result<Vec<Template>, Error> {
+    let mut problems = Vec::new();
+    let all: Result<Vec<_>, _> =
+        environments(root).iter().map(|it| template(root, it, &mut problems)).collect();
+    if problems.is_empty() { all } else { Err(Error::Invalid { problems }) }
+}
+
 /// The environments there are templates of.
-fn environments(root: &Path) -> Vec<String> {
+pub fn environments(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root.join("env-templates")).into_iter().flatten().flatten();
     let mut known: Vec<String> = entries
         .filter_map(|it| it.file_name().into_string().ok()?.strip_suffix(".env").map(str::to_owned))
@@ -173,7 +280,7 @@ fn file(
     environment: &str,
     problems: &mut Vec<Problem>,
 ) -> Vec<(usize, String, String)> {
-    let path = PathBuf::from(format!(".env.{environment}"));
+    let path = own_file(environment);
     let mut problem = |line: Option<usize>, message: String| {
         problems.push(Problem { path: path.clone(), line, message });
     };
@@ -208,39 +315,6 @@ fn file(
         }
     }
     entries
-}
-
-fn check(
-    item: &Item,
-    value: Option<&Value>,
-    environment: &str,
-    template: &Template,
-    problems: &mut Vec<Problem>,
-) {
-    let key = &item.key;
-    let Some(value) = value.filter(|it| !it.expose().is_empty()) else {
-        if item.required {
-            problems.push(Problem {
-                path: template.path.clone(),
-                line: Some(item.line),
-                message: format!("`{key}` has no value: give it one in .env.{environment}"),
-            });
-        }
-        return;
-    };
-    let (path, line) = match &value.origin {
-        Origin::Template => (template.path.clone(), Some(item.line)),
-        Origin::Testbed => (PathBuf::from("testbed"), None),
-        Origin::File { path, line } => (path.clone(), Some(*line)),
-        Origin::Process => (PathBuf::from("process environment"), None),
-    };
-    if PLACEHOLDERS.iter().any(|it| value.expose().starts_with(it)) {
-        let message = format!("`{key}` is a placeholder still");
-        problems.push(Problem { path: path.clone(), line, message });
-    }
-    if let Err(why) = item.kind.check(value.expose()) {
-        problems.push(Problem { path, line, message: format!("`{key}` {why}") });
-    }
 }
 
 /// Puts checked values into their types: what the templates promise is there.
@@ -367,9 +441,9 @@ DAGSTER_ENV=prod
                   .env.prod:4: `DEPLOY_UI_PORT` stands here twice
                   .env.prod:6: not a comment, and not KEY=value
                   .env.prod:1: `DEPLOY_UI_PROT` is not a key of env-templates/prod.env, did you mean `DEPLOY_UI_PORT`?
+                  .env.prod:5: `DAGSTER_ENV` must be one of dev, prod
                   env-templates/prod.env:3: `DEPLOY_HOST` has no value: give it one in .env.prod
-                  env-templates/prod.env:8: `POSTGRES_PASSWORD` has no value: give it one in .env.prod
-                  .env.prod:5: `DAGSTER_ENV` must be one of dev, prod"#]],
+                  env-templates/prod.env:8: `POSTGRES_PASSWORD` has no value: give it one in .env.prod"#]],
         );
     }
 

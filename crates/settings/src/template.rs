@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     Problem,
-    line::{Line, parse},
+    line::{Line, parse, write},
 };
 
 /// The settings an environment has.
@@ -15,6 +15,8 @@ use crate::{
 pub struct Template {
     /// Its file, from the root of the checkout.
     pub path: PathBuf,
+    /// The environment it is of: its file's name.
+    pub environment: String,
     /// Its keys, in order.
     pub items: Vec<Item>,
 }
@@ -26,6 +28,8 @@ pub struct Item {
     pub key: String,
     /// The line it is on, from 1.
     pub line: usize,
+    /// The heading it stands under: `# ── Heading ──`.
+    pub section: String,
     /// What it is for.
     pub doc: String,
     /// The value it has when nobody gives one.
@@ -34,6 +38,8 @@ pub struct Item {
     pub required: bool,
     /// Whether it is a secret.
     pub sensitive: bool,
+    /// Whether no two environments may share its value.
+    pub own: bool,
     /// What it may be.
     pub kind: Kind,
 }
@@ -53,6 +59,8 @@ pub enum Kind {
     Memory,
     /// A folder of its own: letters, digits, `.`, `_`, `-` and `/`, and nothing above it.
     Folder,
+    /// The name of a resource, by the convention `resource-type-environment`: `sales-bucket-prod`.
+    Resource,
     /// One of these.
     Enum(Vec<String>),
 }
@@ -60,7 +68,9 @@ pub enum Kind {
 impl Template {
     /// Reads a template; problems are added to `problems`.
     pub(crate) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Template {
-        let mut template = Template { path: path.to_owned(), items: Vec::new() };
+        let environment = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut template = Template { path: path.to_owned(), environment, items: Vec::new() };
+        let mut section = String::new();
         let mut doc = Vec::new();
         let mut decorators = Vec::new();
         for (n, line) in (1..).zip(text.lines()) {
@@ -76,16 +86,21 @@ impl Template {
                     words if words.starts_with('@') => {
                         decorators.extend(words.split_whitespace().map(str::to_owned));
                     }
+                    words if words.starts_with('─') => {
+                        words.trim_matches(['─', ' ']).clone_into(&mut section);
+                    }
                     words => doc.push(words.to_owned()),
                 },
                 Ok(Line::Entry(key, value)) => {
                     let mut item = Item {
                         key,
                         line: n,
+                        section: section.clone(),
                         doc: doc.join("\n"),
                         default: (!value.is_empty()).then_some(value),
                         required: false,
                         sensitive: false,
+                        own: false,
                         kind: Kind::String,
                     };
                     for decorator in decorators.drain(..) {
@@ -93,7 +108,9 @@ impl Template {
                             problem(message);
                         }
                     }
-                    if let Some(Err(why)) = item.default.as_ref().map(|it| item.kind.check(it)) {
+                    let default = item.default.as_deref();
+                    let checked = default.map(|it| item.kind.check(it, &template.environment));
+                    if let Some(Err(why)) = checked {
                         problem(format!("the default of `{}` {why}", item.key));
                     }
                     if item.sensitive && item.default.is_some() {
@@ -118,14 +135,25 @@ impl Template {
 }
 
 impl Item {
+    /// Whether it takes this value, and a file can hold it. The error continues "the value …", and
+    /// does not show it.
+    pub fn accepts(&self, value: &str, environment: &str) -> Result<(), String> {
+        if value.is_empty() || is_placeholder(value) {
+            return Err("must have a value of yours".to_owned());
+        }
+        self.kind.check(value, environment)?;
+        write(&self.key, value).map(|_| ()).map_err(|why| format!("cannot be that: {why}"))
+    }
+
     fn decorate(&mut self, decorator: &str) -> Result<(), String> {
         match decorator.split_once('=').unwrap_or((decorator, "")) {
             ("@required", "") => self.required = true,
             ("@sensitive", "") => self.sensitive = true,
+            ("@own", "") => self.own = true,
             ("@type", kind) => self.kind = Kind::parse(kind)?,
             _ => {
                 return Err(format!(
-                    "`{decorator}` is not known: there are @required, @sensitive and @type=…"
+                    "`{decorator}` is not known: there are @required, @sensitive, @own and @type=…"
                 ));
             }
         }
@@ -142,19 +170,21 @@ impl Kind {
             "duration" => Kind::Duration,
             "memory" => Kind::Memory,
             "folder" => Kind::Folder,
+            "resource" => Kind::Resource,
             _ => match text.strip_prefix("enum(").and_then(|it| it.strip_suffix(')')) {
                 Some(words) => Kind::Enum(words.split(',').map(str::to_owned).collect()),
                 None => {
                     return Err(format!(
-                        "`{text}` is no type: there are string, port, boolean, duration, memory, folder and enum(a,b)"
+                        "`{text}` is no type: there are string, port, boolean, duration, memory, folder, resource and enum(a,b)"
                     ));
                 }
             },
         })
     }
 
-    /// Whether a value is one. The error continues "the value …", and does not show it.
-    pub(crate) fn check(&self, value: &str) -> Result<(), String> {
+    /// Whether a value is one, in this environment. The error continues "the value …", and does not
+    /// show it.
+    pub(crate) fn check(&self, value: &str, environment: &str) -> Result<(), String> {
         let fits = match self {
             Kind::String => true,
             Kind::Port => value.parse::<u16>().is_ok_and(|it| it > 0),
@@ -168,12 +198,22 @@ impl Kind {
                 let plain = |it: u8| it.is_ascii_alphanumeric() || b"._-".contains(&it);
                 parts.clone().all(|it| it.bytes().all(plain) && !matches!(it, "" | "." | ".."))
             }
+            Kind::Resource => {
+                let name = value.strip_suffix(environment).and_then(|it| it.strip_suffix('-'));
+                let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+                name.is_some_and(|it| {
+                    let words = it.split('-');
+                    words.clone().count() >= 2
+                        && words.clone().all(|it| !it.is_empty() && it.bytes().all(plain))
+                })
+            }
             Kind::Enum(words) => words.iter().any(|it| it == value),
         };
-        if fits { Ok(()) } else { Err(format!("must be {}", self.words())) }
+        if fits { Ok(()) } else { Err(format!("must be {}", self.words(environment))) }
     }
 
-    fn words(&self) -> String {
+    /// In words: "a port from 1 to 65535".
+    pub fn words(&self, environment: &str) -> String {
         match self {
             Kind::String => "a text".to_owned(),
             Kind::Port => "a port from 1 to 65535".to_owned(),
@@ -181,9 +221,17 @@ impl Kind {
             Kind::Duration => "a duration like `90s` or `5m`".to_owned(),
             Kind::Memory => "an amount of memory like `512m` or `2g`".to_owned(),
             Kind::Folder => "a folder like `srv/dagster`, without spaces and `..`".to_owned(),
+            Kind::Resource => {
+                format!("named `resource-type-{environment}`, like `sales-bucket-{environment}`")
+            }
             Kind::Enum(words) => format!("one of {}", words.join(", ")),
         }
     }
+}
+
+/// Whether a value was copied from an example and never filled in.
+pub(crate) fn is_placeholder(value: &str) -> bool {
+    ["change-me", "changeme", "CHANGE_ME", "<"].iter().any(|it| value.starts_with(it))
 }
 
 /// The seconds of a duration.
@@ -204,10 +252,22 @@ mod tests {
     #[test]
     fn a_folder_is_one_that_could_be_removed_without_regret() {
         for folder in ["dagster-deploy/prod", "/srv/dagster_1.2", "x"] {
-            assert_eq!(Kind::Folder.check(folder), Ok(()), "{folder}");
+            assert_eq!(Kind::Folder.check(folder, "prod"), Ok(()), "{folder}");
         }
         for other in ["", "/", ".", "a/../b", "a b", "$HOME/x", "a//b", "a/"] {
-            assert!(Kind::Folder.check(other).is_err(), "{other}");
+            assert!(Kind::Folder.check(other, "prod").is_err(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_resource_says_what_it_is_and_whose() {
+        for name in ["sales-bucket-prod", "eu-sales-data-prod", "team2-project-prod"] {
+            assert_eq!(Kind::Resource.check(name, "prod"), Ok(()), "{name}");
+        }
+        for other in
+            ["sales-bucket-staging", "bucket-prod", "sales_bucket-prod", "-bucket-prod", "prod"]
+        {
+            assert!(Kind::Resource.check(other, "prod").is_err(), "{other}");
         }
     }
 }

@@ -35,6 +35,11 @@ impl Value {
         Value { text: text.into(), sensitive, origin }
     }
 
+    /// What may be shown of it.
+    pub fn shown(&self) -> &str {
+        if self.sensitive { "[secret]" } else { &self.text }
+    }
+
     /// The text itself. What it is given to must not show it.
     pub fn expose(&self) -> &str {
         &self.text

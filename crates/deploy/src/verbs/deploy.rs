@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
+use exec::Cmd;
 use images::{Engine, Login};
 use release::{Ended, Inputs, Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
@@ -71,6 +72,7 @@ impl Deploy {
         let settings = self.settings(here, &mut report).await?;
         let project = Project::read(&here.root, &settings)?;
         self.refuse_dirty(&project, &settings)?;
+        refuse_tracked(here, &self.environment)?;
         let inputs = project.inputs(&settings);
 
         report.phase("connect");
@@ -254,6 +256,16 @@ impl Deploy {
             format!("nothing changed: {} serves {id}{at}", it.environment)
         });
         Ok(())
+    }
+}
+
+/// A file of values that git holds is everybody's: its secrets are to be changed, not deployed.
+fn refuse_tracked(here: &Here, environment: &str) -> Result {
+    let file = format!(".env.{environment}");
+    let git = Cmd::new("git").arg("-C").arg(&here.root).args(["ls-files", "--"]).arg(file);
+    match settings::tracked(&[git.read()?]).pop() {
+        None => Ok(()),
+        Some(problem) => Err(Failure::refused(anyhow!("{problem}"))),
     }
 }
 

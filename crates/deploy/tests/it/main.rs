@@ -75,7 +75,7 @@ fn every_problem_of_the_settings_is_told_at_once() {
               .env.prod:3: `POSTGRES_PASSWORD`: `$`, `\` and quotes are read in different ways; put the value into 'single quotes'
               .env.prod:2: `DEPLOY_REGISTRI` is not a key of env-templates/prod.env, did you mean `DEPLOY_REGISTRY`?
               env-templates/prod.env:19: `POSTGRES_PASSWORD` has no value: give it one in .env.prod
-              env-templates/prod.env:55: `DEPLOY_REGISTRY` has no value: give it one in .env.prod
+              env-templates/prod.env:60: `DEPLOY_REGISTRY` has no value: give it one in .env.prod
             exit 3"#]],
     );
 }
@@ -111,6 +111,19 @@ fn production_takes_committed_files_only() {
         error: no commit holds `dagster_core/new.py` as it is now
         hint: commit your changes, or release them as they are with --allow-dirty
         exit 3"#]],
+    );
+}
+
+#[test]
+fn values_that_git_holds_are_not_deployed() {
+    let root = checkout(NOWHERE);
+    git(&root, &["add", "--force", ".env.prod"]);
+    check(
+        &root,
+        &["deploy", "prod"],
+        &expect![[r#"
+            error: .env.prod: is in git: `git rm --cached .env.prod`, and change the secrets it holds
+            exit 3"#]],
     );
 }
 
