@@ -105,6 +105,7 @@ impl Step {
             }
             Step::Live => {
                 tool(sh, "cargo-nextest")?;
+                uv(sh)?;
                 packages(sh, &["openssh-server", "python3"])?;
                 cmd!(sh, "cargo run --quiet --package deploy -- doctor --install").run()?;
                 cmd!(

@@ -1,0 +1,227 @@
+//! The linters of `uv.lock`, really run: what they say through a lint is what they say by hand.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use exec::{Cmd, Output};
+use lint::{Request, Scope};
+use tempfile::TempDir;
+
+/// Linter, file, line, and code where the linter has one.
+type Said = BTreeSet<(String, String, Option<u32>, String)>;
+
+/// A checkout, clean at all times: its working tree is what is in the index.
+struct Checkout {
+    dir: TempDir,
+    venv: PathBuf,
+}
+
+const CODE: &[(&str, &str)] = &[
+    ("pkg/__init__.py", ""),
+    ("pkg/a.py", "def one() -> int:\n    return 1\n"),
+    ("pkg/b.py", "import os\n\nfrom pkg.a import one\n\nx: str = one()\nprint(os.name)\n"),
+    ("pkg/c.pyi", "def f(  a ) -> int: ...\n"),
+    (
+        "tests/test_a.py",
+        "from pkg import a\nimport sys\n\n\ndef test() -> None:\n    assert a.one() == 1\n",
+    ),
+    // Black leaves this folder out by default, flake8 and isort the next by configuration.
+    ("build/d.py", "x = {  }\n"),
+    ("generated/e.py", "import sys\nimport os\ny=1\n"),
+];
+
+const CONFIG: &[(&str, &str)] = &[
+    (".flake8", "[flake8]\nextend-exclude = generated\n"),
+    (
+        "pyproject.toml",
+        "[tool.isort]\nprofile = 'black'\nextend_skip = ['generated']\n[tool.mypy]\nstrict = true\n",
+    ),
+];
+
+/// Where `uv` and the environment of the linters are, made once for all tests.
+fn venv() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lint");
+    let uv = || {
+        let own = root.join("target/uv/bin/uv");
+        Ok(if own.exists() { own.into_os_string() } else { OsString::from("uv") })
+    };
+    // It makes the environment, of `uv.lock` as it is in the index of this repository.
+    lint::run(&Request {
+        root,
+        state: &state,
+        scope: Scope::Paths(vec!["dagster_core/__init__.py".into()]),
+        only: vec!["isort".to_owned()],
+        fix: false,
+        venv: None,
+        uv: &uv,
+        starts: &|_| (),
+    })
+    .expect("`cargo xtask ci --step lint` installs uv");
+    let mut venvs = fs::read_dir(state.join("venvs")).unwrap().map(|it| it.unwrap().path());
+    venvs.find(|it| it.join("lint-identity").exists()).unwrap()
+}
+
+impl Checkout {
+    fn new(files: &[&[(&str, &str)]]) -> Checkout {
+        let checkout = Checkout { dir: tempfile::tempdir().unwrap(), venv: venv() };
+        checkout.git(&["init", "--quiet"]);
+        for (name, text) in files.iter().copied().flatten() {
+            checkout.write(name, text);
+        }
+        checkout
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("repo")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.root().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn git(&self, args: &[&str]) {
+        fs::create_dir_all(self.root()).unwrap();
+        Cmd::new("git").args(args.iter().copied()).dir(self.root()).run().unwrap();
+    }
+
+    fn lint(&self, fix: bool) -> lint::Report {
+        self.git(&["add", "--all"]);
+        let report = lint::run(&Request {
+            root: &self.root().canonicalize().unwrap(),
+            state: &self.dir.path().join("state"),
+            scope: Scope::All,
+            only: Vec::new(),
+            fix,
+            venv: Some(&self.venv),
+            uv: &|| unreachable!("there is an environment"),
+            starts: &|_| (),
+        })
+        .unwrap();
+        assert_eq!(report.crashes, []);
+        report
+    }
+
+    fn through_lint(&self) -> Said {
+        let report = self.lint(false);
+        let said = report.findings.into_iter().map(|it| {
+            let code = if it.line.is_some() { it.code } else { String::new() };
+            (it.linter, it.path.display().to_string(), it.line, code)
+        });
+        said.collect()
+    }
+
+    fn by_hand(&self) -> Said {
+        let root = self.root();
+        let run = |args: &[&str]| -> Output {
+            let cmd = Cmd::new(self.venv.join("bin/python")).arg("-m").args(args.iter().copied());
+            cmd.dir(&root).env("HOME", self.dir.path()).output().unwrap()
+        };
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let below = |path: &str| {
+            let path = path.strip_prefix("./").unwrap_or(path);
+            path.strip_prefix(&format!("{}/", root.display())).unwrap_or(path).to_owned()
+        };
+        let mut said = Said::new();
+        for line in text(&run(&["black", "--check", "."]).stderr).lines() {
+            if let Some(path) = line.strip_prefix("would reformat ") {
+                said.insert(("black".into(), below(path), None, String::new()));
+            } else if let Some(place) = line.strip_prefix("error: cannot parse: ") {
+                let mut parts = place.split(':');
+                let (path, row) = (parts.next().unwrap(), parts.next().unwrap());
+                said.insert(("black".into(), below(path), row.parse().ok(), "syntax".into()));
+            }
+        }
+        for line in text(&run(&["isort", "--check-only", "."]).stderr).lines() {
+            if let Some((path, _)) =
+                line.strip_prefix("ERROR: ").and_then(|it| it.split_once(" Imports are "))
+            {
+                said.insert(("isort".into(), below(path), None, String::new()));
+            }
+        }
+        for line in text(&run(&["flake8", "."]).stdout).lines() {
+            let mut parts = line.splitn(4, ':');
+            let (path, row) = (parts.next().unwrap(), parts.next().unwrap());
+            let code = parts.nth(1).unwrap().trim().split(' ').next().unwrap();
+            said.insert(("flake8".into(), below(path), row.parse().ok(), code.into()));
+        }
+        // Called without a target, mypy takes those of its configuration.
+        let config = fs::read_to_string(root.join("pyproject.toml")).unwrap();
+        let target = if config.contains("files = ") { None } else { Some(".") };
+        let mypy: Vec<&str> = ["mypy"].into_iter().chain(target).collect();
+        for line in text(&run(&mypy).stdout).lines() {
+            if let Some((place, message)) = line.split_once(": error: ") {
+                let (path, row) = place.split_once(':').unwrap();
+                let code = message.rsplit_once('[').unwrap().1.trim_end_matches(']');
+                said.insert(("mypy".into(), below(path), row.parse().ok(), code.into()));
+            }
+        }
+        said
+    }
+}
+
+#[test]
+fn after_any_edit_a_lint_says_what_the_linters_say_by_hand() {
+    let here = Checkout::new(&[CODE, CONFIG]);
+    let first = here.through_lint();
+    assert_eq!(first, here.by_hand());
+    let linters: BTreeSet<&str> = first.iter().map(|it| it.0.as_str()).collect();
+    assert_eq!(linters, BTreeSet::from(["black", "flake8", "isort", "mypy"]));
+
+    let edits: &[(&str, &str)] = &[
+        // Of the same size, which a cache could take for the same.
+        ("pkg/a.py", "def one() -> str:\n    return 1\n"),
+        ("pkg/a.py", "def one() -> str:\n    return ''\n"),
+        ("pkg/b.py", "def broken(:\n"),
+        ("pkg/b.py", "import requests, pkg.a\nimport tests\n\nprint('x' )\n"),
+        // A folder that makes an import the project's own.
+        ("requests/__init__.py", ""),
+        ("build/new.py", "x =1\n"),
+        (".flake8", "[flake8]\nper-file-ignores = pkg/*:E401,E202\n"),
+        ("pyproject.toml", "[tool.black]\nline-length = 20\n[tool.mypy]\nfiles = ['pkg']\n"),
+    ];
+    for (name, text) in edits {
+        here.write(name, text);
+        assert_eq!(here.through_lint(), here.by_hand(), "after {name}: {text}");
+    }
+    here.git(&["rm", "--quiet", "-f", "pkg/a.py"]);
+    assert_eq!(here.through_lint(), here.by_hand(), "after a file is gone");
+}
+
+#[test]
+fn no_configuration_hides_a_finding() {
+    let plain = Checkout::new(&[CODE, CONFIG]).through_lint();
+    let odd: &[(&str, &str)] = &[
+        (
+            ".flake8",
+            "[flake8]\nextend-exclude = generated\nquiet = 2\ncolor = always\nshow-source = true\n\
+             statistics = true\ncount = true\noutput-file = out\nformat = pylint\n",
+        ),
+        (
+            "pyproject.toml",
+            "[tool.black]\nquiet = true\ncolor = true\n\
+             [tool.isort]\nprofile = 'black'\nextend_skip = ['generated']\nquiet = true\nverbose = true\n\
+             format_error = '{message}'\n\
+             [tool.mypy]\nstrict = true\npretty = true\nshow_absolute_path = true\n\
+             hide_error_codes = true\n",
+        ),
+    ];
+    assert_eq!(Checkout::new(&[CODE, odd]).through_lint(), plain);
+}
+
+#[test]
+fn a_fix_leaves_nothing_that_can_be_mended() {
+    let here = Checkout::new(&[CODE, CONFIG]);
+    here.lint(true);
+    here.git(&["diff", "--exit-code", "--quiet"]);
+    let left: BTreeSet<String> = here.through_lint().into_iter().map(|it| it.0).collect();
+    assert_eq!(left, BTreeSet::from(["flake8".to_owned(), "mypy".to_owned()]));
+}
