@@ -1,4 +1,7 @@
-# The team's code, as a gRPC server. Libraries first, keyed by uv.lock alone; the code last.
+# What the team's code stands on: Python and the libraries of uv.lock, as a gRPC server.
+# It is built when one of these changes. A deploy lays dagster_core/ on it as one more layer, in the
+# registry: so no step here sees the code, and what a step needs of the checkout must be named in
+# core.Dockerfile.dockerignore.
 ARG PYTHON_IMAGE=python:3.12-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS uv
@@ -16,13 +19,12 @@ RUN --mount=type=secret,id=ca --mount=type=cache,target=/root/.cache/uv \
     /opt/uv/bin/uv sync --frozen --no-default-groups --compile-bytecode --python python3
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --uid 10001 --create-home --home-dir /opt/dagster dagster && \
+RUN groupadd --gid 10001 dagster && \
+    useradd --uid 10001 --gid dagster --create-home --home-dir /opt/dagster dagster && \
     mkdir -p /opt/dagster/home/storage && chown -R dagster:dagster /opt/dagster/home
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONPATH=/opt/dagster/code
 COPY --from=libraries /opt/venv /opt/venv
 WORKDIR /opt/dagster/code
-COPY dagster_core dagster_core
-RUN ["python", "-m", "compileall", "-q", "dagster_core"]
-USER dagster
+USER 10001:10001
 # In exec form: SIGTERM must reach Dagster, which then finishes its runs and exits.
 CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "dagster_core.definitions"]

@@ -1,15 +1,15 @@
-//! Builds the images of a release and pushes them; what the registry has already is left alone.
+//! Makes the images of a release in the registry; what it has already is left alone.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::Context as _;
-use images::{Build, Engine, Login, Progress};
-use release::{ImageRef, Inputs, Manifest};
+use images::{Build, Engine, Error, Layer, Login, Progress, Registry, Remote};
+use release::{Fingerprint, ImageRef, Inputs, Manifest};
 use settings::Settings;
 
 use crate::{
     exit::Result,
-    project::{Project, Recipe},
+    project::{Code, Project, Recipe},
     report::Report,
     rollout::Images,
 };
@@ -17,9 +17,13 @@ use crate::{
 /// The label that tells from what an image was made.
 const FINGERPRINT: &str = "dagster-deploy.fingerprint";
 
-/// What building and pushing need.
+/// Where the image has the code's files; `core.Dockerfile` names the same folder.
+const CODE_IN_IMAGE: &str = "/opt/dagster/code";
+
+/// What making images needs. An engine is not among it: that is looked for when one must be built,
+/// which a change of the code alone does not ask for.
 pub(crate) struct Workshop<'a> {
-    pub(crate) engine: &'a Engine,
+    pub(crate) registry: Registry,
     pub(crate) login: &'a Login,
     pub(crate) project: &'a Project,
     pub(crate) settings: &'a Settings,
@@ -38,11 +42,11 @@ impl Workshop<'_> {
     ) -> Result<Images> {
         let core = match live {
             Some(live) if live.inputs.core == inputs.core => live.core_image.clone(),
-            _ => self.provide(&self.project.core, report).await?,
+            _ => self.code(&self.project.core, report).await?,
         };
         let platform = match live {
             Some(live) if live.inputs.platform == inputs.platform => live.platform_image.clone(),
-            _ => self.provide(&self.project.platform, report).await?,
+            _ => self.platform(report).await?,
         };
         let postgres = match live {
             Some(live) if live.inputs.platform_settings == inputs.platform_settings => {
@@ -53,53 +57,112 @@ impl Workshop<'_> {
         Ok(Images { core, platform, postgres })
     }
 
-    async fn provide(&self, recipe: &Recipe, report: &mut Report) -> Result<ImageRef> {
-        let Settings { deploy, .. } = self.settings;
-        let tag = format!("{}/{}:{}", deploy.registry, recipe.name, recipe.fingerprint.short());
-        let image: ImageRef = tag.parse().context("DEPLOY_REGISTRY")?;
+    /// Python and the libraries of `uv.lock`, without the code.
+    pub(crate) async fn base(&self, report: &mut Report) -> Result<Remote> {
+        let base = &self.project.core.base;
+        self.provide("base", base, &format!("base-{}", base.fingerprint.short()), report).await
+    }
 
-        report.phase(&format!("build {}", recipe.name.trim_start_matches("dagster-")));
-        let fingerprint = recipe.fingerprint.to_string();
-        let made = self.engine.image(&image).await?;
-        if made.is_some_and(|it| it.labels.get(FINGERPRINT) == Some(&fingerprint)) {
-            report.end("made already");
-        } else {
-            let build = self.build(recipe, &tag, fingerprint);
-            let mut steps = Steps::default();
-            self.engine.build(&build, &mut |progress| steps.note(&progress, report)).await?;
-            report.end(&format!("{} steps, {} cached", steps.all, steps.cached));
+    /// The code on its base.
+    async fn code(&self, code: &Code, report: &mut Report) -> Result<ImageRef> {
+        let image = self.name(code.base.name, code.fingerprint.short())?;
+        report.phase("find core");
+        if let Some(found) = self.find(&image, &code.fingerprint).await? {
+            report.end("the registry has it");
+            return Ok(found.image);
+        }
+        let base = self.base(report).await?;
+        report.phase("push core");
+        let layer = Layer::pack(&code.files, Path::new(CODE_IN_IMAGE));
+        let labels = self.labels(&code.fingerprint, true);
+        let image = self.registry.add_layer(&base, &image, &layer, &labels).await?;
+        report.end(&format!("a layer of {} KiB", layer.size().div_ceil(1024)));
+        Ok(image)
+    }
+
+    /// Webserver and daemon.
+    async fn platform(&self, report: &mut Report) -> Result<ImageRef> {
+        let recipe = &self.project.platform;
+        Ok(self.provide("platform", recipe, recipe.fingerprint.short(), report).await?.image)
+    }
+
+    /// Finds an image in the registry, or builds and pushes it.
+    async fn provide(
+        &self,
+        what: &str,
+        recipe: &Recipe,
+        tag: &str,
+        report: &mut Report,
+    ) -> Result<Remote> {
+        let image = self.name(recipe.name, tag)?;
+        report.phase(&format!("find {what}"));
+        if let Some(found) = self.find(&image, &recipe.fingerprint).await? {
+            report.end("the registry has it");
+            return Ok(found);
         }
 
-        report.phase(&format!("push {}", recipe.name.trim_start_matches("dagster-")));
-        let digest = self
-            .engine
+        report.phase(&format!("build {what}"));
+        let engine = Engine::local().await?;
+        let mut steps = Steps::default();
+        let build = self.build(recipe, &image);
+        engine.build(&build, &mut |progress| steps.note(&progress, report)).await?;
+        report.end(&format!("{} steps, {} cached", steps.all, steps.cached));
+
+        report.phase(&format!("push {what}"));
+        let digest = engine
             .push(&image, self.login, &mut |progress| report.now(&progress.to_string()))
             .await?;
         report.end(&digest.as_str()[..19]);
-        Ok(image.with_digest(digest))
+        let image = image.with_digest(digest);
+        match self.registry.find(&image).await? {
+            Some(found) => Ok(found),
+            None => Err(Error::Architecture {
+                image: image.to_string(),
+                wanted: self.registry.architecture().to_owned(),
+            }
+            .into()),
+        }
     }
 
-    fn build(&self, recipe: &Recipe, tag: &str, fingerprint: String) -> Build {
-        let commit = &self.project.commit;
-        let dirty = if commit.dirty.is_empty() { "" } else { "-dirty" };
-        let label = |key: &str, value: String| (key.to_owned(), value);
+    fn name(&self, repository: &str, tag: &str) -> Result<ImageRef> {
+        let name = format!("{}/{repository}:{tag}", self.settings.deploy.registry);
+        Ok(name.parse().context("DEPLOY_REGISTRY")?)
+    }
+
+    /// A tag is short, and may have been moved: what an image was made from, its label tells.
+    async fn find(&self, image: &ImageRef, fingerprint: &Fingerprint) -> Result<Option<Remote>> {
+        let found = self.registry.find(image).await?;
+        let fingerprint = fingerprint.to_string();
+        Ok(found.filter(|it| it.labels.get(FINGERPRINT) == Some(&fingerprint)))
+    }
+
+    fn build(&self, recipe: &Recipe, image: &ImageRef) -> Build {
+        let python = self.settings.deploy.python_image.clone();
+        let ca = self.ca_bundle.map(|it| ("ca".to_owned(), it.to_owned()));
         Build {
             context: recipe.context.clone(),
             dockerfile: recipe.dockerfile.into(),
-            tag: tag.to_owned(),
-            args: [label("PYTHON_IMAGE", self.settings.deploy.python_image.clone())].into(),
-            labels: [
-                label(FINGERPRINT, fingerprint),
-                label("org.opencontainers.image.revision", format!("{}{dirty}", commit.sha)),
-                label("org.opencontainers.image.version", recipe.fingerprint.short().to_owned()),
-            ]
-            .into(),
-            secrets: self
-                .ca_bundle
-                .map(|it| ("ca".to_owned(), it.to_owned()))
-                .into_iter()
-                .collect(),
+            tag: image.to_string(),
+            args: [("PYTHON_IMAGE".to_owned(), python)].into(),
+            labels: self.labels(&recipe.fingerprint, false),
+            secrets: ca.into_iter().collect(),
         }
+    }
+
+    /// Only code is of one commit; other images outlive many.
+    fn labels(&self, fingerprint: &Fingerprint, code: bool) -> BTreeMap<String, String> {
+        let label = |key: &str, value: String| (key.to_owned(), value);
+        let mut labels = BTreeMap::from([
+            label(FINGERPRINT, fingerprint.to_string()),
+            label("org.opencontainers.image.version", fingerprint.short().to_owned()),
+        ]);
+        if code {
+            let commit = &self.project.commit;
+            let dirty = if commit.dirty.is_empty() { "" } else { "-dirty" };
+            let revision = format!("{}{dirty}", commit.sha);
+            labels.extend([label("org.opencontainers.image.revision", revision)]);
+        }
+        labels
     }
 }
 

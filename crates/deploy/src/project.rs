@@ -12,7 +12,7 @@ use settings::Settings;
 
 use crate::exit::{Failure, Result};
 
-/// One of the two images that are built here.
+/// An image that is built from a Dockerfile.
 pub(crate) struct Recipe {
     /// Its name in the registry.
     pub(crate) name: &'static str,
@@ -24,11 +24,21 @@ pub(crate) struct Recipe {
     pub(crate) fingerprint: Fingerprint,
 }
 
+/// The team's code: a layer on a base that holds its libraries.
+pub(crate) struct Code {
+    /// Python and the libraries.
+    pub(crate) base: Recipe,
+    /// The code's files.
+    pub(crate) files: images::Files,
+    /// Of both.
+    pub(crate) fingerprint: Fingerprint,
+}
+
 /// The checkout.
 pub(crate) struct Project {
     pub(crate) commit: Commit,
     /// The team's code.
-    pub(crate) core: Recipe,
+    pub(crate) core: Code,
     /// Webserver and daemon.
     pub(crate) platform: Recipe,
     files: Files,
@@ -52,16 +62,22 @@ struct Files {
 }
 
 /// What the images are made from: a change elsewhere is none for a deploy.
-const SOURCES: [&str; 4] = ["dagster_core", "compose", "pyproject.toml", "uv.lock"];
+const SOURCES: [&str; 4] = [CODE, "compose", "pyproject.toml", "uv.lock"];
+
+/// The folder of the team's code.
+const CODE: &str = "dagster_core";
 
 impl Project {
     /// Reads the checkout at `root`.
     pub(crate) fn read(root: &Path, settings: &Settings) -> Result<Project> {
+        const PLATFORM: &str = "compose/platform.Dockerfile";
+
         let commit = Commit::read(root)?;
         let read = |path: &str| {
             std::fs::read_to_string(root.join(path))
                 .with_context(|| format!("cannot read `{path}`"))
         };
+        let context = |dockerfile| Context::read(root, Path::new(dockerfile));
         let files = Files {
             core: read("compose/core.yaml")?,
             platform: read("compose/platform.yaml")?,
@@ -69,13 +85,8 @@ impl Project {
         };
         Ok(Project {
             commit,
-            core: Recipe::read(root, "dagster-core", "compose/core.Dockerfile", settings)?,
-            platform: Recipe::read(
-                root,
-                "dagster-platform",
-                "compose/platform.Dockerfile",
-                settings,
-            )?,
+            core: Code::read(root, settings)?,
+            platform: Recipe::new("dagster-platform", PLATFORM, context(PLATFORM)?, settings),
             files,
         })
     }
@@ -135,17 +146,28 @@ impl Project {
     }
 }
 
+impl Code {
+    fn read(root: &Path, settings: &Settings) -> Result<Code> {
+        const DOCKERFILE: &str = "compose/core.Dockerfile";
+
+        let (context, files) = Context::read(root, Path::new(DOCKERFILE))?.split(Path::new(CODE));
+        let base = Recipe::new("dagster-core", DOCKERFILE, context, settings);
+        let parts = [base.fingerprint.to_string(), files.fingerprint().to_string()];
+        let fingerprint = Fingerprint::of(parts.iter().map(String::as_bytes));
+        Ok(Code { base, files, fingerprint })
+    }
+}
+
 impl Recipe {
-    fn read(
-        root: &Path,
+    fn new(
         name: &'static str,
         dockerfile: &'static str,
+        context: Context,
         settings: &Settings,
-    ) -> Result<Recipe> {
-        let context = Context::read(root, Path::new(dockerfile))?;
-        let base = settings.deploy.python_image.as_bytes();
-        let fingerprint = Fingerprint::of([context.fingerprint().to_string().as_bytes(), base]);
-        Ok(Recipe { name, dockerfile, context, fingerprint })
+    ) -> Recipe {
+        let python = settings.deploy.python_image.as_bytes();
+        let fingerprint = Fingerprint::of([context.fingerprint().to_string().as_bytes(), python]);
+        Recipe { name, dockerfile, context, fingerprint }
     }
 }
 

@@ -68,7 +68,7 @@ impl Engine {
         progress: &mut impl FnMut(Progress),
     ) -> Result<(), Error> {
         let id = BuildRef::random();
-        let input = ImageBuildLoadInput::Upload(build.context.tar().into());
+        let input = ImageBuildLoadInput::Upload(build.context.files.tar(Path::new("")).into());
         let solve = Moby::new(self.docker()).docker_build(
             &build.tag,
             frontend(build),

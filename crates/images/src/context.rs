@@ -1,6 +1,7 @@
 //! What a build is given: the files that its Dockerfile may copy.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -9,16 +10,21 @@ use std::{
 use globset::{GlobBuilder, GlobMatcher};
 use ignore::WalkBuilder;
 use release::Fingerprint;
+use tar::EntryType;
 
 use crate::Error;
 
-/// The files of a build, sorted, without times and owners: the same files are the same context.
+/// What a build is given.
 #[derive(Clone)]
 pub struct Context {
-    files: Vec<File>,
+    pub(crate) files: Files,
     /// The Dockerfile's text.
     pub(crate) dockerfile: String,
 }
+
+/// Files, sorted, without times and owners: the same files are the same layer.
+#[derive(Clone)]
+pub struct Files(Vec<File>);
 
 #[derive(Clone)]
 struct File {
@@ -71,28 +77,58 @@ impl Context {
             return Err(Error::File { path: dockerfile.to_owned(), source });
         };
         let dockerfile = String::from_utf8_lossy(&text.bytes).into_owned();
-        Ok(Context { files, dockerfile })
+        Ok(Context { files: Files(files), dockerfile })
     }
 
+    /// Takes what is below `dir` away, for a layer of its own.
+    #[must_use]
+    pub fn split(self, dir: &Path) -> (Context, Files) {
+        let (below, files) = self.files.0.into_iter().partition(|it| it.path.starts_with(dir));
+        (Context { files: Files(files), ..self }, Files(below))
+    }
+
+    /// Of the files.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.files.fingerprint()
+    }
+}
+
+impl Files {
     /// Of names, contents and whether a file is executable; not of times.
     pub fn fingerprint(&self) -> Fingerprint {
-        let parts = self.files.iter().flat_map(|it| {
+        let parts = self.0.iter().flat_map(|it| {
             let executable: &[u8] = if it.executable { b"x" } else { b"-" };
             [it.path.as_os_str().as_encoded_bytes(), executable, &it.bytes]
         });
         Fingerprint::of(parts)
     }
 
-    /// As the engine takes it.
-    pub(crate) fn tar(&self) -> Vec<u8> {
+    /// As an engine takes them: root's, of 1970, below `at`.
+    pub(crate) fn tar(&self, at: &Path) -> Vec<u8> {
         let mut tar = tar::Builder::new(Vec::new());
-        for file in &self.files {
+        let mut add = |kind: EntryType, mode: u32, path: &Path, bytes: &[u8]| {
             let mut header = tar::Header::new_gnu();
-            header.set_mode(if file.executable { 0o755 } else { 0o644 });
-            header.set_size(file.bytes.len() as u64);
+            header.set_entry_type(kind);
+            header.set_mode(mode);
+            header.set_size(bytes.len() as u64);
             header.set_mtime(0);
-            tar.append_data(&mut header, &file.path, file.bytes.as_slice())
+            header.set_uid(0);
+            header.set_gid(0);
+            tar.append_data(&mut header, at.join(path), bytes)
                 .expect("writing into memory does not fail");
+        };
+        let mut folders = BTreeSet::new();
+        for file in &self.0 {
+            let mut above: Vec<&Path> = file.path.ancestors().skip(1).collect();
+            // The last is the empty path.
+            above.pop();
+            for folder in above.into_iter().rev() {
+                if folders.insert(folder) {
+                    add(EntryType::Directory, 0o755, folder, &[]);
+                }
+            }
+            let mode = if file.executable { 0o755 } else { 0o644 };
+            add(EntryType::Regular, mode, &file.path, &file.bytes);
         }
         tar.into_inner().expect("writing into memory does not fail")
     }
@@ -208,6 +244,10 @@ mod tests {
         root
     }
 
+    fn names(files: &Files) -> Vec<&str> {
+        files.0.iter().map(|it| it.path.to_str().unwrap()).collect()
+    }
+
     fn fingerprint(root: &tempfile::TempDir) -> Fingerprint {
         Context::read(root.path(), Path::new("build/Dockerfile")).unwrap().fingerprint()
     }
@@ -215,9 +255,34 @@ mod tests {
     #[test]
     fn holds_what_is_kept_and_the_dockerfile() {
         let context = Context::read(checkout().path(), Path::new("build/Dockerfile")).unwrap();
-        let paths: Vec<_> = context.files.iter().map(|it| it.path.to_str().unwrap()).collect();
-        assert_eq!(paths, ["build/Dockerfile", "code/b", "code/inner/a"]);
-        assert_eq!(context.tar(), context.clone().tar());
+        assert_eq!(names(&context.files), ["build/Dockerfile", "code/b", "code/inner/a"]);
+        let (context, code) = context.split(Path::new("code"));
+        assert_eq!(names(&context.files), ["build/Dockerfile"]);
+        assert_eq!(names(&code), ["code/b", "code/inner/a"]);
+    }
+
+    #[test]
+    fn becomes_a_tar_of_root_and_of_no_time_with_its_folders() {
+        let context = Context::read(checkout().path(), Path::new("build/Dockerfile")).unwrap();
+        let (_, code) = context.split(Path::new("code"));
+        let tar = code.tar(Path::new("opt/app"));
+        let mut tar = tar::Archive::new(tar.as_slice());
+        let entries = tar.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            assert_eq!(header.mtime().unwrap(), 0);
+            assert_eq!((header.uid().unwrap(), header.gid().unwrap()), (0, 0));
+            format!("{} {:o}", entry.path().unwrap().display(), header.mode().unwrap())
+        });
+        assert_eq!(
+            entries.collect::<Vec<_>>(),
+            [
+                "opt/app/code 755",
+                "opt/app/code/b 644",
+                "opt/app/code/inner 755",
+                "opt/app/code/inner/a 644"
+            ]
+        );
     }
 
     #[test]

@@ -77,12 +77,20 @@ pub enum Error {
     #[error("cannot {what} `{image}`: {why}")]
     #[non_exhaustive]
     Registry {
-        /// `push` or `pull`.
+        /// `push`, `pull`, `look up` or `ask`.
         what: &'static str,
+        /// The image, or the registry.
+        image: String,
+        /// In its words or the engine's.
+        why: String,
+    },
+    /// An image was built for other machines than the one it shall run on.
+    #[error("`{image}` was built here, but not for {wanted}, which the host is")]
+    Architecture {
         /// The image.
         image: String,
-        /// In the engine's words.
-        why: String,
+        /// The architecture of the host.
+        wanted: String,
     },
     /// Google gave no token.
     #[error("no login for Google's registry on this machine")]
@@ -117,6 +125,10 @@ impl Error {
             Error::Registry { .. } => {
                 Some("check DEPLOY_REGISTRY, and that the registry is reachable from here".into())
             }
+            Error::Architecture { wanted, .. } => Some(format!(
+                "deploy once from a machine that is {wanted} too (CI, say): later changes of the \
+                 code need no build here"
+            )),
             Error::Google { .. } => Some("log in: gcloud auth application-default login".into()),
             _ => None,
         }

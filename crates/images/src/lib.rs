@@ -1,4 +1,5 @@
-//! Builds, pushes, pulls and looks at images and containers, through an engine's API.
+//! Builds, pushes, pulls and looks at images and containers, through an engine's API; puts layers
+//! on images in a registry, through its own.
 //!
 //! It knows nothing of releases, hosts or settings.
 
@@ -10,14 +11,20 @@ mod build;
 
 mod transfer;
 
+mod layer;
+
+mod registry;
+
 mod login;
 
 mod error;
 
 pub use self::{
     build::{Build, Progress},
-    context::Context,
+    context::{Context, Files},
     engine::{Engine, Image},
     error::Error,
+    layer::Layer,
     login::Login,
+    registry::{Registry, Remote},
 };

@@ -50,14 +50,20 @@ impl Login {
         }
     }
 
+    /// As a registry asks for it.
+    pub(crate) async fn user_and_password(&self) -> Result<Option<(String, String)>, Error> {
+        Ok(match self {
+            Login::None => None,
+            Login::Basic { user, password } => Some((user.clone(), password.clone())),
+            Login::Google => Some((GOOGLE_USER.to_owned(), google_token().await?)),
+        })
+    }
+
+    /// As an engine hands it on.
     pub(crate) async fn credentials(&self) -> Result<Option<DockerCredentials>, Error> {
-        let (username, password) = match self {
-            Login::None => return Ok(None),
-            Login::Basic { user, password } => (user.clone(), password.clone()),
-            Login::Google => (GOOGLE_USER.to_owned(), google_token().await?),
-        };
-        Ok(Some(DockerCredentials {
-            username: Some(username),
+        let login = self.user_and_password().await?;
+        Ok(login.map(|(user, password)| DockerCredentials {
+            username: Some(user),
             password: Some(password),
             ..DockerCredentials::default()
         }))

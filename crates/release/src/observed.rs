@@ -61,6 +61,8 @@ pub struct Observed {
     pub lacks: Vec<String>,
     /// Its Compose.
     pub compose: Compose,
+    /// The architecture of its processors, as images call it: `amd64`.
+    pub architecture: String,
     /// Free space where the engine keeps its images, in bytes.
     pub disk_free: u64,
     /// The releases that `workspace.yaml` names, of every location: what is served.
@@ -110,6 +112,7 @@ impl Observed {
             now: 0,
             lacks: Vec::new(),
             compose: Compose { command: String::new(), version: String::new() },
+            architecture: String::new(),
             disk_free: 0,
             serving: BTreeMap::new(),
             live: None,
@@ -139,6 +142,7 @@ impl Observed {
                 let (command, version) = value.rsplit_once(' ')?;
                 self.compose = Compose { command: command.into(), version: version.into() };
             }
+            "architecture" => architecture(value).clone_into(&mut self.architecture),
             "disk_free_kib" => self.disk_free = value.parse::<u64>().ok()? * 1024,
             "live" => {
                 if let Some((location, release)) = Location::of_container(value) {
@@ -238,6 +242,15 @@ impl Observed {
     }
 }
 
+/// What images call an architecture that the kernel calls otherwise.
+fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +262,7 @@ mod tests {
             &Location::default(),
             "dir /home/d/dagster-deploy/prod\n\
              compose docker compose 2.26.1\n\
+             architecture aarch64\n\
              disk_free_kib 2048\n\
              live docker_dagster_core-20261101-000000-aaaaaaa\n\
              live docker_reports-20261105-000000-aaaaaaa\n\
@@ -267,6 +281,7 @@ mod tests {
             "/home/d/dagster-deploy/prod/releases/20261101-000000-aaaaaaa"
         );
         assert_eq!(observed.compose.command, "docker compose");
+        assert_eq!(observed.architecture, "arm64");
         assert_eq!(observed.disk_free, 2 << 20);
         assert_eq!(observed.torn, ["20261101-000000-aaaaaaa.partial-1", "20261102-000000-bbbbbbb"]);
         assert_eq!(observed.cores.len(), 1, "of this location alone");

@@ -7,12 +7,14 @@
 )]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     time::{Duration, Instant},
 };
 
 use exec::{Cmd, Host, Target};
+use images::{Context, Engine, Layer, Registry};
+use release::ImageRef;
 use testbed::{Compose, Event, Login, Options, Testbed};
 
 async fn up(root: &Path, options: &Options) -> (Testbed, Vec<String>) {
@@ -184,8 +186,52 @@ async fn a_testbed_may_have_a_newer_compose_a_login_and_a_small_disk() {
     assert!(!output.status.success() && said.contains("no space left on device"), "{said}");
 
     drop(host);
+    a_layer_is_put_on_an_image_in_the_registry(&facts).await;
     Testbed::down(root.path(), "live-v2").await.unwrap();
     assert_eq!(objects(&testbed), BTreeSet::new());
+}
+
+async fn a_layer_is_put_on_an_image_in_the_registry(facts: &BTreeMap<String, String>) {
+    let checkout = tempfile::tempdir().unwrap();
+    std::fs::create_dir(checkout.path().join("code")).unwrap();
+    std::fs::write(checkout.path().join("code/a.py"), "answer = 42\n").unwrap();
+    std::fs::write(checkout.path().join("Dockerfile"), "FROM scratch\n").unwrap();
+    let context = Context::read(checkout.path(), Path::new("Dockerfile")).unwrap();
+    let layer = Layer::pack(&context.split(Path::new("code")).1, Path::new("/opt/app"));
+    let labels = [("of".to_owned(), "a test".to_owned())].into();
+
+    let base: ImageRef = facts["DEPLOY_POSTGRES_IMAGE"].parse().unwrap();
+    let tag: ImageRef = format!("{}:with-code", base.name()).parse().unwrap();
+    let login = |password: &str| images::Login::Basic {
+        user: "ana".to_owned(),
+        password: password.to_owned(),
+    };
+    let (ours, theirs) =
+        if cfg!(target_arch = "aarch64") { ("arm64", "amd64") } else { ("amd64", "arm64") };
+    for wrong in [login("wrong"), images::Login::None] {
+        let refused = Registry::new(wrong, ours, None).find(&base).await.err().unwrap();
+        assert!(refused.to_string().contains("unauthorized"), "{refused}");
+        assert!(refused.hint().unwrap().contains("DEPLOY_REGISTRY_PASSWORD"));
+    }
+    let login = login(&facts["DEPLOY_REGISTRY_PASSWORD"]);
+    let registry = Registry::new(login.clone(), ours, None);
+    assert!(registry.find(&tag).await.unwrap().is_none());
+    let base = registry.find(&base).await.unwrap().unwrap();
+    let made = registry.add_layer(&base, &tag, &layer, &labels).await.unwrap();
+    let found = registry.find(&tag).await.unwrap().unwrap();
+    assert_eq!(found.image, made);
+    assert_eq!(found.labels["of"], "a test");
+    let other = Registry::new(login.clone(), theirs, None);
+    assert!(other.find(&tag).await.unwrap().is_none(), "it is for other machines");
+
+    // An engine takes it: what is there is the base's and the layer's.
+    let engine = Engine::local().await.unwrap();
+    engine.pull(&made, &login, &mut |_| ()).await.unwrap();
+    let made = made.to_string();
+    let look = "cat /opt/app/code/a.py && stat --format '%a %u:%g' /opt/app/code && psql --version";
+    let said = docker(&["run", "--rm", "--entrypoint", "sh", &made, "-c", look]);
+    assert!(said.starts_with("answer = 42\n755 0:0\npsql"), "{said}");
+    docker(&["image", "rm", &made]);
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ if ! root=$(docker info --format '{{.DockerRootDir}}' 2>&1); then
   case $root in *'permission denied'*) echo 'lack permission' ;; *) echo 'lack engine' ;; esac
   exit 0
 fi
+echo "architecture $(uname -m)"
 if [ -n "$4" ]; then
   echo "compose $4"
 elif version=$(docker compose version --short 2>/dev/null); then

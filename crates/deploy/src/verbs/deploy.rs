@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use exec::Cmd;
-use images::{Engine, Login};
+use images::{Login, Registry};
 use release::{Ended, Inputs, Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
 use settings::Settings;
@@ -112,10 +112,9 @@ impl Deploy {
 
         // Built outside the lock: it touches nothing on the host.
         let login = session::login(&settings);
-        let engine = Engine::local().await?;
         let ca_bundle = here.ca_bundle();
         let workshop = Workshop {
-            engine: &engine,
+            registry: Registry::new(login.clone(), &observed.architecture, ca_bundle.as_deref()),
             login: &login,
             project: &project,
             settings: &settings,

@@ -173,7 +173,7 @@ fn what_stands_in_the_way_is_told_in_one_sentence_and_nothing_is_touched() {
         assert!(answer.stderr.contains(says), "expected `{says}`: {answer}");
         assert_eq!(checkout.containers(), serving);
     };
-    check(&[("DEPLOY_REGISTRY", "127.0.0.1:9/x")], 3, "cannot push `127.0.0.1:9/x/dagster-core");
+    check(&[("DEPLOY_REGISTRY", "127.0.0.1:9/x")], 3, "cannot look up `127.0.0.1:9/x/dagster-core");
     check(&[("DEPLOY_SSH_PORT", "9")], 6, "Connection refused");
     check(&[("DEPLOY_SSH_KNOWN_HOSTS", "/dev/null")], 6, "is not known");
     check(&[("DEPLOY_SSH_KEY", "/dev/null")], 6, "refuses the login");
