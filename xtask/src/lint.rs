@@ -45,6 +45,9 @@ pub(crate) struct Lint {
     /// How findings are told
     #[arg(long, value_enum, default_value_t = As::Text)]
     format: As,
+    /// Neither ask nor leave behind a process that makes lints faster; it ends after ten idle minutes
+    #[arg(long)]
+    no_worker: bool,
     /// Use the linters of this virtual environment, not those of uv.lock
     #[arg(long, value_name = "DIR")]
     venv: Option<PathBuf>,
@@ -101,6 +104,8 @@ impl Lint {
             scope,
             only: self.only,
             fix: self.fix,
+            // On a machine of the moment there is no next lint.
+            worker: !self.no_worker && self.github_actions != "true",
             venv: self.venv.as_deref(),
             uv: &|| uv(sh).map(OsString::from).map_err(Into::into),
             starts: &|files| {

@@ -86,7 +86,7 @@ impl Checkout {
 
     fn hook(&self) -> String {
         let (xtask, venv) = (env!("CARGO_BIN_EXE_xtask"), self.venv("").display().to_string());
-        format!("#!/bin/sh\nexec '{xtask}' lint --repo . --venv '{venv}'\n")
+        format!("#!/bin/sh\nexec '{xtask}' lint --no-worker --repo . --venv '{venv}'\n")
     }
 
     fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -148,7 +148,7 @@ impl Checkout {
 
     fn lint_cmd(&self, args: &[&str]) -> Cmd {
         self.cmd(env!("CARGO_BIN_EXE_xtask"))
-            .args(["lint", "--repo", ".", "--venv"])
+            .args(["lint", "--no-worker", "--repo", ".", "--venv"])
             .arg(self.venv(""))
             .args(args.iter().copied())
     }
@@ -556,7 +556,7 @@ fn a_lint_that_was_killed_leaves_everything_and_the_next_one_is_right() {
     let script = r#"setsid "$@" & exec 3> "$FIFO"; kill -KILL -- "-$!"; wait "$!""#;
     here.cmd("bash")
         .args(["-c", script, "bash", env!("CARGO_BIN_EXE_xtask")])
-        .args(["lint", "--repo", ".", "--all", "--venv"])
+        .args(["lint", "--no-worker", "--repo", ".", "--all", "--venv"])
         .arg(here.venv(""))
         .env("FIFO", here.venv("stop-flake8"))
         .output()

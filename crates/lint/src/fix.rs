@@ -10,21 +10,17 @@ use std::{
 use crate::{
     Error,
     finding::{Finding, Report},
-    judge::Call,
+    judge::{Call, Place},
     linter::Linter,
     repo::Repo,
-    state::State,
-    tree::{self, Tree},
-    venv::Venv,
+    tree,
 };
 
 /// What is mended, and by whom. The state is locked.
 pub(crate) struct Mend<'a> {
     pub(crate) root: &'a Path,
     pub(crate) repo: &'a Repo,
-    pub(crate) state: &'a State,
-    pub(crate) venv: &'a Venv,
-    pub(crate) tree: &'a Tree,
+    pub(crate) place: &'a Place<'a>,
     pub(crate) linters: &'a [&'static Linter],
     pub(crate) findings: &'a [Finding],
 }
@@ -68,12 +64,12 @@ pub(crate) fn mend(mend: &Mend<'_>, mended: &mut Mended) -> Result<bool, Error> 
                 continue;
             }
             let before = fs::read(&here).map_err(Error::file("read", &here))?;
-            let copy = mend.tree.root().join(tree::alias(path));
+            let copy = mend.place.tree.root().join(tree::alias(path));
             fs::write(&copy, &before).map_err(Error::file("write", &copy))?;
             files.push((path, here, copy, before));
         }
         let names: Vec<&Path> = files.iter().map(|(path, ..)| *path).collect();
-        let call = Call { state: mend.state, venv: mend.venv, tree: mend.tree, linter };
+        let call = Call { place: mend.place, linter };
         call.fix(args, &names)?;
         for (path, here, copy, before) in files {
             let after = fs::read(&copy).map_err(Error::file("read", &copy))?;

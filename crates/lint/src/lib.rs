@@ -21,6 +21,7 @@ mod state;
 mod tree;
 mod venv;
 mod verdicts;
+mod worker;
 
 pub use self::{
     error::Error,

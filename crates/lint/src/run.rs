@@ -12,7 +12,7 @@ use crate::{
     Error,
     finding::{Finding, Report},
     fix,
-    judge::{self, Judgement, Work},
+    judge::{self, Judgement, Place, Work},
     linter::{LINTERS, Linter, Unit},
     repo::{Entry, Index, Mode, Repo},
     state::State,
@@ -33,6 +33,9 @@ pub struct Request<'a> {
     pub only: Vec<String>,
     /// Mends what can be mended.
     pub fix: bool,
+    /// Asks a process that an earlier lint left behind, and leaves one behind, which makes the next
+    /// lint faster; it ends by itself.
+    pub worker: bool,
     /// The environment of the linters; none for that of `uv.lock`.
     pub venv: Option<&'a Path>,
     /// Answers the name of the program `uv`, which it may install first.
@@ -135,19 +138,21 @@ impl Lint<'_> {
             (self.request.starts)(files.len());
             let _locked = self.state.lock()?;
             let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;
+            let place = self.place(&venv, &tree);
             let judgements = thread::scope(|scope| {
                 let running: Vec<_> = unknown
                     .into_iter()
                     .map(|linter| {
                         // Another lint may have learnt it while this one waited.
                         let work = Work::new(&self.state, &venv, linter, &index.entries, &files);
-                        let (state, venv, tree) = (&self.state, &venv, &tree);
-                        scope.spawn(move || work.judge(state, venv, tree))
+                        let place = &place;
+                        scope.spawn(move || work.judge(place))
                     })
                     .collect();
                 let joined = running.into_iter().map(|it| it.join().expect("a linter's thread"));
                 joined.collect::<Result<Vec<Judgement>, Error>>()
             })?;
+            place.start_worker();
             for judgement in judgements {
                 match judgement {
                     Judgement::Done { findings, judged } => {
@@ -190,6 +195,10 @@ impl Lint<'_> {
         })
     }
 
+    fn place<'a>(&'a self, venv: &'a Venv, tree: &'a Tree) -> Place<'a> {
+        Place { state: &self.state, venv, tree, worker: self.request.worker }
+    }
+
     fn venv(&self, entries: &[Entry]) -> Result<Venv, Error> {
         match self.request.venv {
             Some(dir) => Venv::given(&self.state, dir),
@@ -207,9 +216,7 @@ impl Lint<'_> {
             &fix::Mend {
                 root: self.request.root,
                 repo: &self.repo,
-                state: &self.state,
-                venv: &venv,
-                tree: &tree,
+                place: &self.place(&venv, &tree),
                 linters: &self.linters,
                 findings: &report.findings,
             },

@@ -6,7 +6,11 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use exec::{Cmd, Output};
@@ -59,6 +63,7 @@ fn venv() -> PathBuf {
         scope: Scope::Paths(vec!["dagster_core/__init__.py".into()]),
         only: vec!["isort".to_owned()],
         fix: false,
+        worker: false,
         venv: None,
         uv: &uv,
         starts: &|_| (),
@@ -101,6 +106,7 @@ impl Checkout {
             scope: Scope::All,
             only: Vec::new(),
             fix,
+            worker: true,
             venv: Some(&self.venv),
             uv: &|| unreachable!("there is an environment"),
             starts: &|_| (),
@@ -224,4 +230,69 @@ fn a_fix_leaves_nothing_that_can_be_mended() {
     here.git(&["diff", "--exit-code", "--quiet"]);
     let left: BTreeSet<String> = here.through_lint().into_iter().map(|it| it.0).collect();
     assert_eq!(left, BTreeSet::from(["flake8".to_owned(), "mypy".to_owned()]));
+}
+
+/// A worker of the linters' environment; its socket.
+fn worker(dir: &Path, venv: &Path, seconds: &str) -> PathBuf {
+    let source = dir.join("worker.py");
+    fs::write(&source, include_str!("../src/worker.py")).unwrap();
+    let socket = dir.join("sock");
+    let python = Cmd::new(venv.join("bin/python")).args(["-I", "-B"]).arg(source);
+    python.arg(&socket).arg(seconds).read().unwrap();
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while UnixStream::connect(&socket).is_err() {
+        assert!(Instant::now() < deadline, "no worker after a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
+    socket
+}
+
+#[test]
+fn a_worker_says_what_the_call_itself_says() {
+    let (dir, venv) = (tempfile::tempdir().unwrap(), venv());
+    let socket = worker(dir.path(), &venv, "60");
+    fs::write(dir.path().join("a.py"), "import os\nx: int = ''\n").unwrap();
+    for call in [
+        "black --check --verbose --no-cache a.py",
+        "isort --check-only a.py",
+        "flake8 a.py",
+        "flake8 no-such-file.py",
+        "mypy --cache-dir=cache a.py",
+        "mypy --no-such-option",
+        "no_such_module",
+    ] {
+        let words: Vec<&str> = call.split(' ').collect();
+        let cmd = Cmd::new(venv.join("bin/python")).args(["-I", "-B", "-m"]);
+        let direct = cmd.args(words.clone()).dir(dir.path()).output().unwrap();
+
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let asked = serde_json::json!({
+            "module": words[0], "args": words[1..], "dir": dir.path().to_str().unwrap(),
+        });
+        stream.write_all(format!("{asked}\n").as_bytes()).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        let (head, outputs) = said.trim_start_matches('.').split_once('\n').unwrap();
+        let head: serde_json::Value = serde_json::from_str(head).unwrap();
+        assert_eq!(
+            head["status"].as_i64().unwrap() >> 8,
+            i64::from(direct.status.code().unwrap()),
+            "{call}"
+        );
+        if call != "no_such_module" {
+            let both = [direct.stdout, direct.stderr].concat();
+            assert_eq!(outputs, String::from_utf8(both).unwrap(), "{call}");
+        }
+    }
+}
+
+#[test]
+fn a_worker_that_nobody_asks_ends() {
+    let (dir, venv) = (tempfile::tempdir().unwrap(), venv());
+    let socket = worker(dir.path(), &venv, "1");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while socket.exists() {
+        assert!(Instant::now() < deadline, "it is there after a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
 }

@@ -1,0 +1,141 @@
+//! A Python that has the linters imported, and waits: most of a short lint is imports.
+//!
+//! It is a convenience, and nothing depends on it: it is asked for the same call that would be made
+//! without it, in a process of the call's own, and where it does not answer, the call is made. Its
+//! socket's name says which Python and packages it has, so it never answers for others.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{net::UnixStream, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use exec::{Cmd, Output};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    state::{self, State},
+    venv::Venv,
+};
+
+const SOURCE: &str = include_str!("worker.py");
+
+/// So long, in seconds, it waits for the next lint.
+const IDLE: u32 = 600;
+
+/// It says every second that a call still runs; so long without a word, and it is given up.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// The paths of a worker.
+pub(crate) struct Worker {
+    socket: PathBuf,
+    source: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    status: i32,
+    stdout: usize,
+    stderr: usize,
+}
+
+impl Worker {
+    pub(crate) fn new(state: &State, venv: &Venv) -> Worker {
+        let name = state::name_of([venv.identity.as_bytes(), SOURCE.as_bytes()]);
+        let name = format!("worker-{}", &name[..16]);
+        let path = |ending| state.path("workers").join(format!("{name}.{ending}"));
+        Worker { socket: path("sock"), source: path("py") }
+    }
+
+    /// What `python -m MODULE ARGS` says in this folder; nothing if the worker does not say.
+    pub(crate) fn output(&self, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {
+        let mut stream = UnixStream::connect(&self.socket).ok()?;
+        stream.set_read_timeout(Some(SILENCE)).ok()?;
+        let args: Vec<&str> = args.iter().map(|it| it.to_str()).collect::<Option<_>>()?;
+        let asked = json!({ "module": module, "args": args, "dir": dir.to_str()? });
+        stream.write_all(format!("{asked}\n").as_bytes()).ok()?;
+        let mut answer = BufReader::new(stream);
+        let mut head = String::new();
+        answer.read_line(&mut head).ok()?;
+        let head: Head = serde_json::from_str(head.trim_start_matches('.')).ok()?;
+        let mut bytes = |size| {
+            let mut bytes = vec![0; size];
+            answer.read_exact(&mut bytes).ok()?;
+            Some(bytes)
+        };
+        let (stdout, stderr) = (bytes(head.stdout)?, bytes(head.stderr)?);
+        Some(Output { status: ExitStatus::from_raw(head.status).into(), stdout, stderr })
+    }
+
+    /// Starts one for the next lint, if there is none. If that fails, the next lint is slower.
+    pub(crate) fn start(&self, call: impl FnOnce(&Path) -> Cmd) {
+        if UnixStream::connect(&self.socket).is_ok()
+            || state::write(&self.source, SOURCE.as_bytes()).is_err()
+        {
+            return;
+        }
+        let seconds = IDLE.to_string();
+        // It lets go of its outputs at once, and that is all that is waited for.
+        let _ = call(&self.source).arg(&self.socket).arg(seconds).output();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// What is understood of a worker's answer.
+    #[track_caller]
+    fn check(answer: &'static [u8], expected: Option<(Option<i32>, &str, &str)>) {
+        let dir = tempfile::tempdir().unwrap();
+        let worker =
+            Worker { socket: dir.path().join("sock"), source: dir.path().join("worker.py") };
+        let listener = UnixListener::bind(&worker.socket).unwrap();
+        let server = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut asked = String::new();
+            BufReader::new(&stream).read_line(&mut asked).unwrap();
+            (&stream).write_all(answer).unwrap();
+            asked
+        });
+        let output = worker.output("black", &[OsStr::new("--check")], Path::new("/tree"));
+        let understood = output.map(|it| {
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            (it.status.code(), text(it.stdout), text(it.stderr))
+        });
+        let understood = understood.as_ref().map(|(code, out, err)| (*code, &**out, &**err));
+        assert_eq!(understood, expected);
+        let asked = server.join().unwrap();
+        assert_eq!(asked, "{\"args\":[\"--check\"],\"dir\":\"/tree\",\"module\":\"black\"}\n");
+    }
+
+    #[test]
+    fn an_answer_may_be_waited_for() {
+        let answer = b"...{\"status\": 256, \"stdout\": 2, \"stderr\": 3}\nabcde";
+        check(answer, Some((Some(1), "ab", "cde")));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_none() {
+        check(b"..", None);
+        check(b"{\"status\": 0, \"stdout\": 2, \"stderr\": 3}\nabc", None);
+        check(b"no\n", None);
+    }
+
+    #[test]
+    fn a_worker_that_is_gone_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let worker =
+            Worker { socket: dir.path().join("sock"), source: dir.path().join("worker.py") };
+        assert!(worker.output("black", &[], Path::new("/")).is_none());
+        drop(UnixListener::bind(&worker.socket).unwrap());
+        assert!(fs::exists(&worker.socket).unwrap());
+        assert!(worker.output("black", &[], Path::new("/")).is_none());
+    }
+}
