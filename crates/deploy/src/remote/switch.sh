@@ -7,6 +7,8 @@ trap 'rm -f "$new"' EXIT
 cat >"$new"
 chmod 644 "$new"
 sync "$new"
+# Both or neither: not even who lost the lock is stopped in between.
+trap '' TERM HUP
 date +%s.%N
 mv -T "$new" "$1/workspace.yaml"
 answer=$(graphql "$2" 'mutation { reloadWorkspace { __typename ... on PythonError { message } } }')
