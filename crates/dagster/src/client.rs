@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Between two looks at something that is awaited.
-pub(crate) const POLL: Duration = Duration::from_millis(200);
+pub(crate) const POLL: Duration = Duration::from_millis(100);
 
 /// A webserver of Dagster on a local port.
 #[derive(Debug, Clone)]

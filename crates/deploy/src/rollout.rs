@@ -126,6 +126,7 @@ impl<'a> Rollout<'a> {
                 engine
                     .pull(image, &self.login, &mut |it| report.now(&it.to_string()))
                     .await
+                    .with_context(|| format!("`{host}` lacks an image, and cannot fetch it"))
                     .map_err(Failure::from)
                     .map_err(|failure| out_of_space(host, failure))?;
                 pulled += 1;
@@ -408,7 +409,8 @@ impl<'a> Rollout<'a> {
         // Of these the platform has seen something, be it undone again.
         let touched = done.contains(&Step::Switch)
             || (done.contains(&Step::Platform) && self.plan.from.is_some());
-        if done.contains(&Step::Record) {
+        let tidies = |it: &Step| matches!(it, Step::Record | Step::Retire(_) | Step::Prune { .. });
+        if done.iter().any(tidies) {
             // It serves and is verified: what failed is only the tidying after it.
             return Failure {
                 error: failure.error.context("the release serves, but what follows it failed"),
