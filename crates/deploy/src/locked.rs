@@ -162,8 +162,8 @@ impl Locked<'_> {
         Ok(())
     }
 
-    /// Does something until it is done or Ctrl-C ends it. A script that runs on the host is ended
-    /// there.
+    /// Does something until it is done, Ctrl-C ends it or the connection is lost: nobody waits for
+    /// what would come through it. A script that runs on the host is ended there.
     pub(crate) async fn until_interrupted<T>(
         &self,
         work: impl Future<Output = Result<T>>,
@@ -175,6 +175,7 @@ impl Locked<'_> {
                 self.interrupt.check()?;
                 unreachable!("it was raised")
             }
+            lost = self.until_lost() => Err(lost),
         };
         // A script that was ended did not fail by itself.
         result.or_else(|failure| {
@@ -183,6 +184,16 @@ impl Locked<'_> {
             }
             self.interrupt.check().and(Err(failure))
         })
+    }
+
+    /// Waits until the connection is lost.
+    async fn until_lost(&self) -> Failure {
+        loop {
+            if let Err(lost) = self.host.require_alive() {
+                return lost.into();
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
 
     /// From here on Ctrl-C ends nothing: what was done is being undone.

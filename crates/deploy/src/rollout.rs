@@ -420,6 +420,11 @@ impl<'a> Rollout<'a> {
         if failure.error.is::<LockLost>() {
             return failure;
         }
+        if !self.session.host.is_alive() {
+            let error = failure.error.context("the connection was lost, so nothing was undone");
+            return Failure { exit: Exit::NotUndone, error, hint: None }
+                .hint("look at it with `status`; the next deploy heals what was left");
+        }
         self.session.undoing();
         match self.try_undo(done).await {
             Ok(()) if !touched => Failure { exit: Exit::Refused, ..failure },

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     os::unix::process::CommandExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
@@ -59,10 +59,12 @@ pub struct Held {
 impl Host {
     /// Connects.
     pub fn connect(target: &Target) -> Result<Host, Error> {
+        let temp = std::env::temp_dir();
+        sweep(&temp, ABANDONED);
         let dir = tempfile::Builder::new()
-            .prefix("dd-")
-            .tempdir()
-            .map_err(|source| Error::File { path: std::env::temp_dir(), source })?;
+            .prefix(PREFIX)
+            .tempdir_in(&temp)
+            .map_err(|source| Error::File { path: temp, source })?;
         let said = dir.path().join("said");
         let stderr = std::fs::File::create(&said)
             .map_err(|source| Error::File { path: said.clone(), source })?;
@@ -200,7 +202,7 @@ impl Host {
                 stderr: output.stderr,
             };
             return match self.check(output).and_then(|output| cmd.checked(&output)) {
-                Ok(_) => Err(Error::Lost { host: self.target.destination.clone() }),
+                Ok(_) => Err(self.lost()),
                 Err(error) => Err(error),
             };
         }
@@ -214,6 +216,15 @@ impl Host {
         self.control("check", &[]).is_ok()
     }
 
+    /// Fails if the connection does not stand.
+    pub fn require_alive(&self) -> Result<(), Error> {
+        if self.is_alive() { Ok(()) } else { Err(self.lost()) }
+    }
+
+    fn lost(&self) -> Error {
+        Error::Lost { host: self.target.destination.clone() }
+    }
+
     fn call(&self, cmd: &Cmd) -> Result<Cmd, Error> {
         Ok(Cmd::new("ssh").args(self.options()).arg(cmd.line()?).stdin(cmd.input()))
     }
@@ -221,7 +232,7 @@ impl Host {
     /// `ssh` exits 255 for itself, but so may the command: only a dead connection is ours to tell.
     fn check(&self, output: Output) -> Result<Output, Error> {
         if output.status.code() == Some(255) && !self.is_alive() {
-            return Err(Error::Lost { host: self.target.destination.clone() });
+            return Err(self.lost());
         }
         Ok(output)
     }
@@ -256,7 +267,7 @@ impl Host {
 
     fn not_forwarded(&self, what: &str, why: String) -> Error {
         if !self.is_alive() {
-            return Error::Lost { host: self.target.destination.clone() };
+            return self.lost();
         }
         Error::Forward { what: what.to_owned(), host: self.target.destination.clone(), why }
     }
@@ -342,6 +353,26 @@ fn socket(dir: &TempDir) -> PathBuf {
     dir.path().join("c")
 }
 
+/// How the folders of connections are called.
+const PREFIX: &str = "dd-";
+
+/// A folder without a socket is not one that is being made, but older.
+const ABANDONED: Duration = Duration::from_mins(10);
+
+/// Removes the folders of programs that were killed: their `ssh` has ended, and its socket is gone.
+fn sweep(temp: &Path, age: Duration) {
+    for entry in std::fs::read_dir(temp).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let modified = entry.metadata().and_then(|it| it.modified());
+        let old = modified.is_ok_and(|it| it.elapsed().is_ok_and(|it| it >= age));
+        let ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        if ours && old && !dir.join("c").exists() {
+            // Another user's stays.
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
+
 /// Ports to try, in order: those that are free right now.
 pub(crate) fn candidates(wanted: u16) -> impl Iterator<Item = u16> {
     let free = |port: u16| {
@@ -369,4 +400,28 @@ fn spawn(args: &[OsString], stderr: Stdio) -> Result<Child, Error> {
             std::io::ErrorKind::NotFound => Error::Missing { program: "ssh".to_owned() },
             _ => Error::Run { cmd: cmd(), source },
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_program_left_is_swept_and_what_stands_is_not() {
+        let temp = tempfile::tempdir().unwrap();
+        for (dir, file) in [("dd-killed", "said"), ("dd-stands", "c"), ("other", "said")] {
+            std::fs::create_dir(temp.path().join(dir)).unwrap();
+            std::fs::write(temp.path().join(dir).join(file), "").unwrap();
+        }
+        let left = || {
+            let left = std::fs::read_dir(temp.path()).unwrap();
+            let mut left: Vec<_> = left.map(|it| it.unwrap().file_name()).collect();
+            left.sort();
+            left
+        };
+        sweep(temp.path(), ABANDONED);
+        assert_eq!(left(), ["dd-killed", "dd-stands", "other"], "it may be being made");
+        sweep(temp.path(), Duration::ZERO);
+        assert_eq!(left(), ["dd-stands", "other"]);
+    }
 }
