@@ -295,10 +295,11 @@ impl<'a> Range<'a> {
         }
     }
 
-    /// Waits until only the live code server and the warm one run. Answers what is too much, or was
+    /// Deploys once more and waits until all runs have ended. Answers what is too much then, or was
     /// lost; nothing, if all is well.
-    pub fn settle(&self) -> Vec<String> {
-        let mut troubles = self.lost_runs();
+    pub fn settle(&mut self) -> Vec<String> {
+        let mut troubles: Vec<String> = self.deploy().err().into_iter().collect();
+        troubles.extend(self.lost_runs());
         troubles.extend(self.left());
         troubles
     }
@@ -463,7 +464,7 @@ pub fn strikes_table(strikes: &[Strike]) -> Table {
                 (Some(true), true) => "heals".to_owned(),
                 (Some(true), false) => "succeeds, but".to_owned(),
                 (Some(false), _) => "FAILS".to_owned(),
-                (None, _) => String::new(),
+                (None, _) => "is struck too".to_owned(),
             },
         ]);
     }
