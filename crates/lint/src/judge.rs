@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Changed when verdicts of an earlier version of this program must not be trusted.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// What one linter is to judge, and what is known of it.
 pub(crate) struct Work<'a> {
@@ -161,13 +161,13 @@ fn has_walk(linter: &Linter) -> bool {
     matches!(linter.unit, Unit::File { walk: Some(_) })
 }
 
+/// A file's path, as a word of ASCII.
 fn path_name(entry: &Entry) -> String {
-    state::name_of([entry.path.as_os_str().as_bytes()])
+    entry.path.as_os_str().as_bytes().escape_ascii().to_string().replace(' ', "\\x20")
 }
 
 fn content_name(entry: &Entry) -> String {
-    let mode = format!("{:?}", entry.mode);
-    state::name_of([entry.path.as_os_str().as_bytes(), mode.as_bytes(), entry.oid.as_bytes()])
+    format!("{}:{:?}:{}", entry.oid, entry.mode, path_name(entry))
 }
 
 fn context(venv: &Venv, linter: &Linter, entries: &[Entry]) -> String {

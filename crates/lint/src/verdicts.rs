@@ -3,7 +3,7 @@
 //! A verdict is found under the name of everything it depends on, so it is never wrong, only
 //! useless. A store is one file, seen whole or not at all; one that is damaged is forgotten.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, fs, hash::Hasher as _, path::PathBuf};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -59,16 +59,23 @@ impl<T: Serialize + DeserializeOwned> Verdicts<T> {
             let verdict = serde_json::to_string(verdict).expect("a verdict is plain data");
             body.push_str(&format!("{name} {verdict}\n"));
         }
-        let text = format!("{}\n{body}", state::name_of([body.as_bytes()]));
+        let text = format!("{}\n{body}", sum(&body));
         if state::write(&self.path, text.as_bytes()).is_ok() {
             state::keep_newest(&state.path("verdicts"), KEPT);
         }
     }
 }
 
+/// Tells damage, and nothing else: the standard library's hash is fast, and may change with it.
+fn sum(body: &str) -> String {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(body.as_bytes());
+    format!("{:016x}", hasher.finish())
+}
+
 fn parse<T: DeserializeOwned>(text: &str) -> Option<HashMap<String, T>> {
-    let (sum, body) = text.split_once('\n')?;
-    if sum != state::name_of([body.as_bytes()]) {
+    let (expected, body) = text.split_once('\n')?;
+    if expected != sum(body) {
         return None;
     }
     let entry = |line: &str| {
@@ -111,7 +118,7 @@ mod tests {
     #[test]
     fn a_store_in_which_a_bit_flipped_is_forgotten() {
         check(|bytes| *bytes.last_mut().unwrap() ^= 1, None);
-        check(|bytes| bytes[40] ^= 1, None);
+        check(|bytes| bytes[20] ^= 1, None);
     }
 
     #[test]
