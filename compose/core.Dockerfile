@@ -26,5 +26,3 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONPATH=/opt/dagster/code
 COPY --from=libraries /opt/venv /opt/venv
 WORKDIR /opt/dagster/code
 USER 10001:10001
-# In exec form: SIGTERM must reach Dagster, which then finishes its runs and exits.
-CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "dagster_core.definitions"]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use exec::Cmd;
+use release::Location;
 use settings::Settings;
 use testbed::Testbed;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -71,6 +72,23 @@ impl Here {
     /// One plain setting, before the others can be resolved.
     pub(crate) fn peek(&self, environment: &str, key: &str) -> Result<Option<String>> {
         settings::peek(&self.root, environment, key, &self.variables).map_err(Failure::refused)
+    }
+
+    /// Fails if an environment has no such code location: there are `dagster_core` and those that
+    /// its settings name.
+    pub(crate) fn require_location(settings: &Settings, location: &Location) -> Result {
+        let default = Location::default();
+        let mut known = [default.as_str()]
+            .into_iter()
+            .chain(settings.deploy.locations.iter().map(String::as_str));
+        if known.clone().any(|it| it == location.as_str()) {
+            return Ok(());
+        }
+        let known = known.by_ref().collect::<Vec<_>>().join(", ");
+        let environment = &settings.environment;
+        let error =
+            anyhow::anyhow!("`{environment}` has no code location `{location}`: there is {known}");
+        Err(Failure::refused(error).hint("more are named by DEPLOY_LOCATIONS"))
     }
 
     /// The certificates this machine trusts: a proxy may re-sign what builds download.

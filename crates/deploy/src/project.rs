@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use exec::Cmd;
 use images::Context;
 use release::{
-    Fingerprint, History, Inputs, MadeOf, ReleaseId, core_environment, platform_environment,
+    Fingerprint, History, Inputs, Location, MadeOf, ReleaseId, core_environment,
+    platform_environment,
 };
 use settings::Settings;
 
@@ -52,6 +53,7 @@ pub(crate) struct Commit {
     pub(crate) subject: String,
     /// Files of the images that no commit holds as they are.
     pub(crate) dirty: Vec<String>,
+    location: Location,
 }
 
 /// The Compose files of a release, as they are in the checkout.
@@ -61,18 +63,16 @@ struct Files {
     dagster: String,
 }
 
-/// What the images are made from: a change elsewhere is none for a deploy.
-const SOURCES: [&str; 4] = [CODE, "compose", "pyproject.toml", "uv.lock"];
-
-/// The folder of the team's code.
-const CODE: &str = "dagster_core";
+/// What the images are made from, beside the code location's own folder: a change elsewhere is none
+/// for a deploy.
+const SOURCES: [&str; 3] = ["compose", "pyproject.toml", "uv.lock"];
 
 impl Project {
-    /// Reads the checkout at `root`.
-    pub(crate) fn read(root: &Path, settings: &Settings) -> Result<Project> {
+    /// Reads the checkout at `root`, for a release of one code location.
+    pub(crate) fn read(root: &Path, settings: &Settings, location: &Location) -> Result<Project> {
         const PLATFORM: &str = "compose/platform.Dockerfile";
 
-        let commit = Commit::read(root)?;
+        let commit = Commit::read(root, location)?;
         let read = |path: &str| {
             std::fs::read_to_string(root.join(path))
                 .with_context(|| format!("cannot read `{path}`"))
@@ -85,7 +85,7 @@ impl Project {
         };
         Ok(Project {
             commit,
-            core: Code::read(root, settings)?,
+            core: Code::read(root, settings, location)?,
             platform: Recipe::new("dagster-platform", PLATFORM, context(PLATFORM)?, settings),
             files,
         })
@@ -147,10 +147,18 @@ impl Project {
 }
 
 impl Code {
-    fn read(root: &Path, settings: &Settings) -> Result<Code> {
+    fn read(root: &Path, settings: &Settings, location: &Location) -> Result<Code> {
         const DOCKERFILE: &str = "compose/core.Dockerfile";
 
-        let (context, files) = Context::read(root, Path::new(DOCKERFILE))?.split(Path::new(CODE));
+        let definitions = format!("{location}/definitions.py");
+        if !root.join(&definitions).is_file() {
+            let error = anyhow::anyhow!("there is no `{definitions}`");
+            return Err(Failure::refused(error).hint(
+                "a code location is a Python package whose module `definitions` holds its Definitions",
+            ));
+        }
+        let context = Context::read(root, Path::new(DOCKERFILE))?;
+        let files = images::Files::read(root, Path::new(location.as_str()))?;
         let base = Recipe::new("dagster-core", DOCKERFILE, context, settings);
         let parts = [base.fingerprint.to_string(), files.fingerprint().to_string()];
         let fingerprint = Fingerprint::of(parts.iter().map(String::as_bytes));
@@ -180,7 +188,8 @@ impl Commit {
             return Ok(History::Unknown { from });
         }
         let commits = |range: String| -> Result<Vec<release::Commit>> {
-            let log = git(root, &["log", "--format=%H %s", &range, "--"]).args(SOURCES).read()?;
+            let log = git(root, &["log", "--format=%H %s", &range, "--", self.location.as_str()]);
+            let log = log.args(SOURCES).read()?;
             let commits = log.lines().map(|it| it.split_once(' ').unwrap_or((it, "")));
             let commit = |(sha, subject): (&str, &str)| release::Commit {
                 sha: sha.to_owned(),
@@ -197,7 +206,7 @@ impl Commit {
         Ok(History::Apart { from, gained, lost })
     }
 
-    fn read(root: &Path) -> Result<Commit> {
+    fn read(root: &Path, location: &Location) -> Result<Commit> {
         let git = |args: &[&str]| git(root, args);
         if !git(&["rev-parse", "--git-dir"]).output()?.status.success() {
             let error = anyhow::anyhow!("`{}` is not a git repository", root.display());
@@ -205,20 +214,22 @@ impl Commit {
                 "a release is named by its commit: run this inside a clone, or `git init` and commit",
             ));
         }
-        let log = git(&["log", "-1", "--format=%H%n%s", "--"]).args(SOURCES).output()?;
+        let folder = location.as_str();
+        let log = git(&["log", "-1", "--format=%H%n%s", "--", folder]).args(SOURCES).output()?;
         let log = String::from_utf8_lossy(&log.stdout).into_owned();
         let mut lines = log.lines();
         let (Some(sha), subject) = (lines.next(), lines.next().unwrap_or_default()) else {
-            let error = anyhow::anyhow!("no commit holds the code in `{}` yet", SOURCES[0]);
+            let error = anyhow::anyhow!("no commit holds the code in `{folder}` yet");
             return Err(Failure::refused(error).hint("commit it: a release is named by its commit"));
         };
-        let dirty = git(&["status", "--porcelain=v1", "-z", "--"]).args(SOURCES).read()?;
+        let dirty = git(&["status", "--porcelain=v1", "-z", "--", folder]).args(SOURCES).read()?;
         let dirty = dirty
             .split('\0')
             .filter(|entry| !entry.is_empty())
             .map(|entry| entry.get(3..).unwrap_or(entry).to_owned())
             .collect();
-        Ok(Commit { sha: sha.to_owned(), subject: subject.to_owned(), dirty })
+        let (sha, subject, location) = (sha.to_owned(), subject.to_owned(), location.clone());
+        Ok(Commit { sha, subject, dirty, location })
     }
 }
 
@@ -249,7 +260,9 @@ mod tests {
         let first = commit(root, "dagster_core/a.py", "First");
         commit(root, "README.md", "Explain");
         let second = commit(root, "dagster_core/a.py", "Second");
-        let since = |from: &release::Commit| Commit::read(root).unwrap().since(root, from.clone());
+        let since = |from: &release::Commit| {
+            Commit::read(root, &Location::default()).unwrap().since(root, from.clone())
+        };
         let history = since(&first).unwrap();
         assert_eq!(history, History::Ahead { from: first.clone(), gained: vec![second.clone()] });
 

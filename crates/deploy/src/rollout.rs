@@ -175,11 +175,13 @@ impl<'a> Rollout<'a> {
     /// them alike.
     fn core_variables(&self) -> String {
         let Manifest { id, core_image, environment, .. } = &self.manifest;
-        let container = self.observed.layout.core_container(id);
+        let layout = &self.observed.layout;
+        let container = layout.core_container(id);
         let memory = &self.settings.deploy.core_memory;
         format!(
             "ENVIRONMENT={environment}\nRELEASE={id}\nCORE_CONTAINER={container}\n\
-             CORE_IMAGE={core_image}\nCORE_MEMORY={memory}\n"
+             CORE_MODULE={}.definitions\nCORE_IMAGE={core_image}\nCORE_MEMORY={memory}\n",
+            layout.location
         )
     }
 
@@ -333,6 +335,12 @@ impl<'a> Rollout<'a> {
         let dagster = self.dagster().await?;
         let here = self.observed.layout.core_container(&self.manifest.id);
         let location = self.session.location.as_str();
+        // The test job is the one of `dagster_core`; another location may have its own, of that name.
+        if self.session.location != Location::default()
+            && !dagster.definitions(location).await?.jobs.contains(&deploy.test_job)
+        {
+            return Ok(format!("`{location}` has no `{}`", deploy.test_job));
+        }
         let tags: BTreeMap<_, _> =
             [("dagster-deploy/release".to_owned(), self.manifest.id.to_string())].into();
         let limit = tokio::time::Instant::now() + deploy.verify_timeout;

@@ -38,39 +38,11 @@ impl Context {
     /// leaves out. Links are followed.
     pub fn read(root: &Path, dockerfile: &Path) -> Result<Context, Error> {
         let rules = Rules::read(root, dockerfile)?;
-        let mut files = Vec::new();
-        let walk = WalkBuilder::new(root)
-            .standard_filters(false)
-            .follow_links(true)
-            .sort_by_file_path(Ord::cmp)
-            .filter_entry({
-                let (root, rules, dockerfile) =
-                    (root.to_owned(), rules.clone(), dockerfile.to_owned());
-                move |entry| {
-                    let path = entry.path().strip_prefix(&root).unwrap_or(entry.path());
-                    rules.may_hold(path)
-                        || dockerfile.starts_with(path)
-                        || !entry.file_type().is_some_and(|it| it.is_dir())
-                }
-            })
-            .build();
-        for entry in walk {
-            let entry = entry.map_err(|error| {
-                let source = error
-                    .into_io_error()
-                    .unwrap_or_else(|| std::io::Error::other("a loop of links"));
-                Error::File { path: root.to_owned(), source }
-            })?;
-            let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_owned();
-            let wanted = path == dockerfile || rules.keep(&path);
-            if !wanted || !entry.file_type().is_some_and(|it| it.is_file()) {
-                continue;
-            }
-            let error = |source| Error::File { path: path.clone(), source };
-            let mode = fs::metadata(entry.path()).map_err(error)?.permissions().mode();
-            let bytes = fs::read(entry.path()).map_err(error)?;
-            files.push(File { executable: mode & 0o111 != 0, bytes, path });
-        }
+        let enter = {
+            let (rules, dockerfile) = (rules.clone(), dockerfile.to_owned());
+            move |path: &Path| rules.may_hold(path) || dockerfile.starts_with(path)
+        };
+        let files = read(root, root, enter, |path| path == dockerfile || rules.keep(path))?;
         let text = files.iter().find(|it| it.path == dockerfile);
         let Some(text) = text else {
             let source = std::io::ErrorKind::NotFound.into();
@@ -80,13 +52,6 @@ impl Context {
         Ok(Context { files: Files(files), dockerfile })
     }
 
-    /// Takes what is below `dir` away, for a layer of its own.
-    #[must_use]
-    pub fn split(self, dir: &Path) -> (Context, Files) {
-        let (below, files) = self.files.0.into_iter().partition(|it| it.path.starts_with(dir));
-        (Context { files: Files(files), ..self }, Files(below))
-    }
-
     /// Of the files.
     pub fn fingerprint(&self) -> Fingerprint {
         self.files.fingerprint()
@@ -94,6 +59,17 @@ impl Context {
 }
 
 impl Files {
+    /// Reads a folder of code below `root`, but for what Python compiled and for files of settings.
+    /// Links are followed.
+    pub fn read(root: &Path, dir: &Path) -> Result<Files, Error> {
+        let code = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let compiled = path.extension().is_some_and(|it| it == "pyc");
+            !(name == "__pycache__" || name.starts_with(".env") || compiled)
+        };
+        Ok(Files(read(root, &root.join(dir), code, code)?))
+    }
+
     /// Of names, contents and whether a file is executable; not of times.
     pub fn fingerprint(&self) -> Fingerprint {
         let parts = self.0.iter().flat_map(|it| {
@@ -132,6 +108,42 @@ impl Files {
         }
         tar.into_inner().expect("writing into memory does not fail")
     }
+}
+
+/// Reads the files below `start`, named from `root`: what is kept of the folders that are entered.
+fn read(
+    root: &Path,
+    start: &Path,
+    enter: impl Fn(&Path) -> bool + Send + Sync + 'static,
+    keep: impl Fn(&Path) -> bool,
+) -> Result<Vec<File>, Error> {
+    let below = root.to_owned();
+    let walk = WalkBuilder::new(start)
+        .standard_filters(false)
+        .follow_links(true)
+        .sort_by_file_path(Ord::cmp)
+        .filter_entry(move |entry| {
+            let path = entry.path().strip_prefix(&below).unwrap_or(entry.path());
+            enter(path) || !entry.file_type().is_some_and(|it| it.is_dir())
+        })
+        .build();
+    let mut files = Vec::new();
+    for entry in walk {
+        let entry = entry.map_err(|error| {
+            let source =
+                error.into_io_error().unwrap_or_else(|| std::io::Error::other("a loop of links"));
+            Error::File { path: start.to_owned(), source }
+        })?;
+        let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_owned();
+        if !keep(&path) || !entry.file_type().is_some_and(|it| it.is_file()) {
+            continue;
+        }
+        let error = |source| Error::File { path: path.clone(), source };
+        let mode = fs::metadata(entry.path()).map_err(error)?.permissions().mode();
+        let bytes = fs::read(entry.path()).map_err(error)?;
+        files.push(File { executable: mode & 0o111 != 0, bytes, path });
+    }
+    Ok(files)
 }
 
 /// The rules of a `.dockerignore`, in order: the last that matches a path, or a folder above it,
@@ -256,15 +268,22 @@ mod tests {
     fn holds_what_is_kept_and_the_dockerfile() {
         let context = Context::read(checkout().path(), Path::new("build/Dockerfile")).unwrap();
         assert_eq!(names(&context.files), ["build/Dockerfile", "code/b", "code/inner/a"]);
-        let (context, code) = context.split(Path::new("code"));
-        assert_eq!(names(&context.files), ["build/Dockerfile"]);
+    }
+
+    #[test]
+    fn a_folder_of_code_is_read_without_what_python_compiled_and_without_settings() {
+        let root = checkout();
+        fs::create_dir(root.path().join("code/__pycache__")).unwrap();
+        for path in ["code/__pycache__/b.pyc", "code/b.pyc", "code/.env.prod"] {
+            fs::write(root.path().join(path), "no").unwrap();
+        }
+        let code = Files::read(root.path(), Path::new("code")).unwrap();
         assert_eq!(names(&code), ["code/b", "code/inner/a"]);
     }
 
     #[test]
     fn becomes_a_tar_of_root_and_of_no_time_with_its_folders() {
-        let context = Context::read(checkout().path(), Path::new("build/Dockerfile")).unwrap();
-        let (_, code) = context.split(Path::new("code"));
+        let code = Files::read(checkout().path(), Path::new("code")).unwrap();
         let tar = code.tar(Path::new("opt/app"));
         let mut tar = tar::Archive::new(tar.as_slice());
         let entries = tar.entries().unwrap().map(|entry| {

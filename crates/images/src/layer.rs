@@ -100,15 +100,12 @@ mod tests {
     use std::{fs, io::Read as _};
 
     use super::*;
-    use crate::Context;
 
     fn layer(code: &str) -> Layer {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("code")).unwrap();
         fs::write(root.path().join("code/a.py"), code).unwrap();
-        fs::write(root.path().join("Dockerfile"), "FROM scratch\n").unwrap();
-        let context = Context::read(root.path(), Path::new("Dockerfile")).unwrap();
-        let (_, code) = context.split(Path::new("code"));
+        let code = Files::read(root.path(), Path::new("code")).unwrap();
         Layer::pack(&code, Path::new("/opt/app"))
     }
 

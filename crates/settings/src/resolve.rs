@@ -12,7 +12,7 @@ use crate::{
     Error, Item, Origin, Problem, Template, Value,
     error::{did_you_mean, similar},
     line::{Line, parse},
-    template::{is_placeholder, seconds},
+    template::{is_placeholder, packages, seconds},
 };
 
 /// The settings of an environment.
@@ -46,6 +46,8 @@ pub struct Deploy {
     pub start_timeout: Duration,
     pub verify_timeout: Duration,
     pub test_job: String,
+    /// Code locations beside `dagster_core`: Python packages in the root.
+    pub locations: Vec<String>,
     pub allow_dirty: bool,
     pub confirm: bool,
     pub testbed: bool,
@@ -358,6 +360,10 @@ fn settings(
         start_timeout: duration("START_TIMEOUT"),
         verify_timeout: duration("VERIFY_TIMEOUT"),
         test_job: text("TEST_JOB"),
+        locations: packages(&text("LOCATIONS"))
+            .filter(|it| !it.is_empty())
+            .map(str::to_owned)
+            .collect(),
         allow_dirty: flag("ALLOW_DIRTY"),
         confirm: flag("CONFIRM"),
         testbed: flag("TESTBED"),

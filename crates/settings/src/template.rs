@@ -61,6 +61,8 @@ pub enum Kind {
     Folder,
     /// The name of a resource, by the convention `resource-type-environment`: `sales-bucket-prod`.
     Resource,
+    /// Names of Python packages, separated by commas.
+    Packages,
     /// One of these.
     Enum(Vec<String>),
 }
@@ -170,6 +172,7 @@ impl Kind {
             "duration" => Kind::Duration,
             "memory" => Kind::Memory,
             "folder" => Kind::Folder,
+            "packages" => Kind::Packages,
             "resource" => Kind::Resource,
             _ => match text.strip_prefix("enum(").and_then(|it| it.strip_suffix(')')) {
                 Some(words) => Kind::Enum(words.split(',').map(str::to_owned).collect()),
@@ -207,6 +210,10 @@ impl Kind {
                         && words.clone().all(|it| !it.is_empty() && it.bytes().all(plain))
                 })
             }
+            Kind::Packages => packages(value).all(|name| {
+                let plain = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'_';
+                name.bytes().all(plain) && name.starts_with(|it: char| it.is_ascii_lowercase())
+            }),
             Kind::Enum(words) => words.iter().any(|it| it == value),
         };
         if fits { Ok(()) } else { Err(format!("must be {}", self.words(environment))) }
@@ -224,9 +231,15 @@ impl Kind {
             Kind::Resource => {
                 format!("named `resource-type-{environment}`, like `sales-bucket-{environment}`")
             }
+            Kind::Packages => "names of Python packages like `sales,stock`".to_owned(),
             Kind::Enum(words) => format!("one of {}", words.join(", ")),
         }
     }
+}
+
+/// The names in a value of [`Kind::Packages`].
+pub(crate) fn packages(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim)
 }
 
 /// Whether a value was copied from an example and never filled in.

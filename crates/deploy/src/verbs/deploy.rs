@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use exec::Cmd;
 use images::{Login, Registry};
-use release::{Ended, Inputs, Manifest, Observed, Plan, ReleaseId};
+use release::{Ended, Inputs, Location, Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
 use settings::Settings;
 use testbed::Testbed;
@@ -37,6 +37,9 @@ pub(crate) struct Deploy {
     /// The environment: `demo`, `staging`, `prod`, …
     #[arg(value_name = "ENV")]
     environment: String,
+    /// The code location
+    #[arg(long, value_name = "NAME", default_value_t)]
+    location: Location,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -70,13 +73,14 @@ impl Deploy {
         let mut report = Report::new();
         let audit = Audit::begin(here, "deploy");
         let settings = self.settings(here, &mut report).await?;
-        let project = Project::read(&here.root, &settings)?;
+        Here::require_location(&settings, &self.location)?;
+        let project = Project::read(&here.root, &settings, &self.location)?;
         self.refuse_dirty(&project, &settings)?;
         refuse_tracked(here, &self.environment)?;
         let inputs = project.inputs(&settings);
 
         report.phase("connect");
-        let session = Session::connect(&settings)?;
+        let session = Session::connect_for(&settings, self.location.clone())?;
         let observed = session.observe()?;
         session.require(&observed)?;
         report.end(&format!("{}, Compose {}", settings.deploy.host, observed.compose.version));

@@ -2,6 +2,7 @@
 
 use anyhow::anyhow;
 use exec::Cmd;
+use release::Location;
 
 use crate::{
     environment::Here,
@@ -18,6 +19,9 @@ pub(crate) struct Logs {
     /// `core` (the code server, shown when none is named), `webserver`, `daemon` or `postgres`
     #[arg(value_name = "SERVICE")]
     service: Option<String>,
+    /// The code location whose code server is meant
+    #[arg(long, value_name = "NAME", default_value_t)]
+    location: Location,
     /// Go on until Ctrl-C
     #[arg(long, short)]
     follow: bool,
@@ -29,7 +33,7 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self, here: &Here) -> Result {
         let settings = here.settings(&self.environment).await?;
-        let session = Session::connect(&settings)?;
+        let session = Session::connect_for(&settings, self.location.clone())?;
         let observed = session.observe()?;
         session.require(&observed)?;
         let service = self.service.as_deref().unwrap_or("core");

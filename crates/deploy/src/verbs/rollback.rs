@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::anyhow;
-use release::{Manifest, Observed, Plan, ReleaseId};
+use release::{Location, Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
 
 use crate::{
@@ -32,6 +32,9 @@ pub(crate) struct Rollback {
     /// The release; without it, the one that the last switch left
     #[arg(value_name = "RELEASE")]
     release: Option<ReleaseId>,
+    /// The code location
+    #[arg(long, value_name = "NAME", default_value_t)]
+    location: Location,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -64,8 +67,9 @@ impl Rollback {
         let mut report = Report::new();
         let audit = Audit::begin(here, "rollback");
         let settings = here.settings(&self.environment).await?;
+        Here::require_location(&settings, &self.location)?;
         report.phase("connect");
-        let session = Session::connect(&settings)?;
+        let session = Session::connect_for(&settings, self.location.clone())?;
         report.end(&settings.deploy.host);
 
         let mut shown = None;

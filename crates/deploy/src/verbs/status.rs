@@ -1,8 +1,8 @@
 //! `status`: what serves, and how it is.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeMap, fmt::Write as _};
 
-use release::{CORE_SERVICE, LOCATION, Manifest};
+use release::{CORE_SERVICE, Location, Manifest, ReleaseId};
 use serde::Serialize;
 
 use crate::{environment::Here, exit::Result, report, session::Session};
@@ -13,6 +13,9 @@ pub(crate) struct Status {
     /// The environment
     #[arg(value_name = "ENV")]
     environment: String,
+    /// The code location
+    #[arg(long, value_name = "NAME", default_value_t)]
+    location: Location,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -22,7 +25,10 @@ pub(crate) struct Status {
 struct Facts {
     environment: String,
     host: String,
+    location: Location,
     release: Option<Manifest>,
+    /// What every code location serves.
+    serving: BTreeMap<Location, ReleaseId>,
     warm: Option<String>,
     containers: Vec<Container>,
     code: Option<dagster::Location>,
@@ -34,7 +40,7 @@ struct Facts {
 
 impl Facts {
     async fn ask(&mut self, dagster: &dagster::Client) -> dagster::Result<()> {
-        self.code = Some(dagster.location(LOCATION).await?);
+        self.code = Some(dagster.location(self.location.as_str()).await?);
         self.daemons = dagster.daemons().await?;
         self.runs = dagster.runs_in_flight().await?;
         Ok(())
@@ -53,7 +59,7 @@ struct Container {
 impl Status {
     pub(crate) async fn run(self, here: &Here) -> Result {
         let settings = here.settings(&self.environment).await?;
-        let session = Session::connect(&settings)?;
+        let session = Session::connect_for(&settings, self.location)?;
         let observed = session.observe()?;
         session.require(&observed)?;
         let cores = observed.cores.iter().map(|it| Container {
@@ -73,7 +79,9 @@ impl Status {
         let mut facts = Facts {
             environment: self.environment,
             host: settings.deploy.host.clone(),
+            location: session.location.clone(),
             release: observed.live_manifest().cloned(),
+            serving: observed.serving.clone(),
             warm: observed.warm().map(ToString::to_string),
             containers: cores.chain(platform).collect(),
             code: None,
@@ -104,6 +112,9 @@ fn text(facts: &Facts, now: u64) -> String {
     }
     if let Some(warm) = &facts.warm {
         let _ = writeln!(text, "  warm     {warm}");
+    }
+    for (location, id) in facts.serving.iter().filter(|(it, _)| **it != facts.location) {
+        let _ = writeln!(text, "  besides  {location} {id}");
     }
     for it in &facts.containers {
         let name = it.release.as_ref().map(|id| format!(" {id}")).unwrap_or_default();
