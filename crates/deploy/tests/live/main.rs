@@ -99,6 +99,9 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
     let limit = Duration::from_mins(1);
     wait_until(limit, "the undone code stops", || checkout.containers() == standing);
 
+    a_second_location_is_released_and_rolled_back_by_itself(&checkout);
+    assert_eq!(checkout.containers(), standing, "one location does not touch another");
+
     // The same verb, the same VM, given by `.env.prod` as any other VM would be.
     checkout.write_env_prod_of_the_testbed();
     let answer = checkout.run(&["deploy", "prod"]);
@@ -114,6 +117,41 @@ fn compose_2_and_newer_swaps_the_code_alone_as_well() {
     assert_eq!(down["containers"], 4);
     assert_eq!(checkout.containers(), standing);
     checkout.down();
+}
+
+/// A second code location is a package and a setting.
+fn a_second_location_is_released_and_rolled_back_by_itself(checkout: &Checkout) {
+    let write = |asset: &str| {
+        let code = format!(
+            "import dagster as dg\n\n\n@dg.asset\ndef {asset}() -> int:\n    return 1\n\n\n\
+             defs = dg.Definitions(assets=[{asset}])\n"
+        );
+        checkout.write("reports/definitions.py", &code);
+    };
+    let verb = |verb: &str| -> Value {
+        let variables = [("DEPLOY_LOCATIONS", "reports")];
+        let args = [verb, "demo", "--location", "reports", "--json"];
+        let answer = checkout.run_with(&variables, &args);
+        assert_eq!(answer.code, 0, "{verb}: {answer}");
+        serde_json::from_str(&answer.stdout).expect("JSON was asked for")
+    };
+    std::fs::create_dir(checkout.root().join("reports")).expect("the checkout is ours");
+    checkout.write("reports/__init__.py", "");
+    write("first_report");
+    let refused = checkout.run(&["deploy", "demo", "--location", "reports"]);
+    assert_eq!(refused.code, 3, "{refused}");
+    assert!(refused.stderr.contains("no code location `reports`: there is dagster_core"));
+
+    let core = checkout.json(&["status", "demo", "--json"])["release"]["id"].clone();
+    let first = verb("deploy");
+    assert_eq!(verb("deploy")["changed"], false);
+    write("second_report");
+    assert_eq!(verb("deploy")["changed"], true);
+    verb("rollback");
+    let status = verb("status");
+    assert_eq!(status["release"]["id"], first["release"]["id"]);
+    assert_eq!(status["code"]["image"], first["release"]["core_image"]);
+    assert_eq!(status["serving"]["dagster_core"], core);
 }
 
 #[test]
