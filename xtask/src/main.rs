@@ -37,6 +37,10 @@ enum Verb {
     Lock(forward::Arguments),
     /// Open Dagster's UI on this machine
     Tunnel(forward::Arguments),
+    /// Save an environment's databases into one file
+    Backup(forward::Arguments),
+    /// Replace an environment's databases by those of a backup
+    Restore(forward::Arguments),
     /// Stop an environment and remove its containers
     Down(forward::Arguments),
     /// Check this machine
@@ -68,6 +72,8 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Logs(it) => forward::deploy("logs", it, root),
         Verb::Lock(it) => forward::deploy("lock", it, root),
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
+        Verb::Backup(it) => forward::deploy("backup", it, root),
+        Verb::Restore(it) => forward::deploy("restore", it, root),
         Verb::Down(it) => forward::deploy("down", it, root),
         Verb::Doctor(it) => forward::deploy("doctor", it, root),
         Verb::Lint(it) => it.run(&shell(root)?, root),

@@ -220,6 +220,11 @@ impl Checkout {
         fs::set_permissions(self.root.join(".env.prod"), owner_only).unwrap();
     }
 
+    /// Where a file of the project is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
     /// Reads a file of the project.
     pub fn read(&self, path: &str) -> String {
         fs::read_to_string(self.root.join(path)).unwrap()

@@ -177,9 +177,8 @@ impl Client {
         }
     }
 
-    /// Waits for a run to succeed; calls back at each change of its status. A connection that
-    /// breaks meanwhile is tried again until the deadline.
-    pub async fn wait_for_run(
+    /// Waits for a run to end, however it does; calls back at each change of its status.
+    pub async fn ended(
         &self,
         id: &RunId,
         deadline: Duration,
@@ -187,14 +186,14 @@ impl Client {
     ) -> Result<Run> {
         let mut wait = Wait::new(deadline);
         let mut last = None;
-        let run = loop {
+        loop {
             let seen = match self.run(id).await {
                 Ok(run) => {
                     if last.replace(run.status) != Some(run.status) {
                         on_change(run.status);
                     }
                     if run.status.is_final() {
-                        break run;
+                        return Ok(run);
                     }
                     format!("its status is {}", run.status)
                 }
@@ -202,7 +201,18 @@ impl Client {
                 Err(error) => return Err(error),
             };
             wait.pause(|| format!("the run `{id}` to end"), seen).await?;
-        };
+        }
+    }
+
+    /// Waits for a run to succeed; calls back at each change of its status. A connection that
+    /// breaks meanwhile is tried again until the deadline.
+    pub async fn wait_for_run(
+        &self,
+        id: &RunId,
+        deadline: Duration,
+        on_change: impl FnMut(RunStatus),
+    ) -> Result<Run> {
+        let run = self.ended(id, deadline, on_change).await?;
         if run.status == RunStatus::Success {
             return Ok(run);
         }

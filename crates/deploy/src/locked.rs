@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     fmt,
+    fs::File,
     ops::Deref,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use exec::{Held, Output};
+use exec::{Cmd, Held, Output};
 use release::{Ended, Entry, Holder, Observed};
 
 use crate::{
@@ -204,10 +205,45 @@ impl Locked<'_> {
     /// Runs a script on the host; the caller judges how it ended.
     pub(crate) fn script(&self, script: Script, args: &[&str], input: Vec<u8>) -> Result<Output> {
         let mark = self.mark();
-        let all: Vec<&str> = self.fence(&mark).into_iter().chain(args.iter().copied()).collect();
-        let text = format!("{}\n{}", remote::FENCE, script.0);
-        let output = self.host.output(&bash(&text, &all).stdin(input))?;
+        let output = self.host.output(&self.call(script, &mark, args).stdin(input))?;
         self.fenced(output)
+    }
+
+    /// A script behind the fence.
+    fn call(&self, script: Script, mark: &str, args: &[&str]) -> Cmd {
+        let all: Vec<&str> = self.fence(mark).into_iter().chain(args.iter().copied()).collect();
+        bash(&format!("{}\n{}", remote::FENCE, script.0), &all)
+    }
+
+    /// Runs a script on the host whose input, too much for memory, is a file here; it must
+    /// succeed. Answers what it printed.
+    pub(crate) fn feed(
+        &self,
+        what: &str,
+        script: Script,
+        args: &[&str],
+        file: File,
+    ) -> Result<String> {
+        let mark = self.mark();
+        let output = self.host.feed(&self.call(script, &mark, args), file)?;
+        let output = self.fenced(output)?;
+        self.succeeded(what, output)
+    }
+
+    /// Runs a script on the host whose output, too much for memory, goes to a file here; it must
+    /// succeed.
+    pub(crate) fn save(
+        &self,
+        what: &str,
+        script: Script,
+        args: &[&str],
+        input: Vec<u8>,
+        file: File,
+    ) -> Result {
+        let mark = self.mark();
+        let output = self.host.save(&self.call(script, &mark, args).stdin(input), file)?;
+        let output = self.fenced(output)?;
+        self.succeeded(what, output).map(drop)
     }
 
     /// Runs a script on the host that must succeed. Answers what it printed.

@@ -5,6 +5,7 @@
 
 mod artifacts;
 mod audit;
+mod databases;
 mod environment;
 mod exit;
 mod interrupt;
@@ -38,6 +39,8 @@ enum Verb {
     Logs(verb::Logs),
     Lock(verb::Lock),
     Tunnel(verb::Tunnel),
+    Backup(verb::Backup),
+    Restore(verb::Restore),
     Down(verb::Down),
     Doctor(verb::Doctor),
 }
@@ -63,6 +66,8 @@ async fn run(verb: Verb) -> Result {
         Verb::Lock(it) => it.run(&here).await,
         Verb::Logs(it) => it.run(&here).await,
         Verb::Tunnel(it) => it.run(&here).await,
+        Verb::Backup(it) => it.run(&here).await,
+        Verb::Restore(it) => it.run(&here).await,
         Verb::Down(it) => it.run(&here).await,
         Verb::Doctor(it) => it.run(&here).await,
     }

@@ -1,15 +1,18 @@
 //! Carries a plan out, step by step; undoes it when a step fails.
 
+mod platform;
+
 use std::{cell::RefCell, collections::BTreeMap};
 
 use anyhow::{Context as _, anyhow};
 use images::Login;
 use release::{
-    CANDIDATE, CORE_PORT, ImageRef, Inputs, Location, Manifest, Observed, Outcome, Plan, ReleaseId,
-    Step, candidate_yaml, workspace_yaml,
+    CANDIDATE, CORE_PORT, Fingerprint, ImageRef, Inputs, Location, Manifest, Observed, Outcome,
+    Plan, ReleaseId, Step, candidate_yaml, workspace_yaml,
 };
 use settings::Settings;
 
+use self::platform::Underway;
 use crate::{
     exit::{Exit, Failure, Result},
     locked::{LockLost, Locked},
@@ -43,6 +46,7 @@ pub(crate) struct Rollout<'a> {
     /// The port of the UI on the host, as the platform's files say that stand.
     ui_port: u16,
     dagster: RefCell<Option<(u16, dagster::Client)>>,
+    underway: Underway,
 }
 
 impl<'a> Rollout<'a> {
@@ -68,12 +72,17 @@ impl<'a> Rollout<'a> {
             switched_at: 0.0,
             ui_port: session.observed.ui_port().unwrap_or(settings.deploy.ui_port),
             dagster: RefCell::default(),
+            underway: Underway::default(),
         }
     }
 
     /// Carries out every step, or undoes them.
     pub(crate) async fn run(mut self) -> Result<Manifest> {
         let session = self.session;
+        // Of the platform as it stands, until it is asked.
+        if let Some(stands) = &self.observed.platform_of {
+            self.manifest.hosts = self.manifest.hosts.take().or_else(|| stands.hosts.clone());
+        }
         session.note(|it| it.about(&self.manifest));
         for (done, step) in self.plan.steps.iter().enumerate() {
             if let Err(failure) = session.begin(step.name()) {
@@ -98,6 +107,10 @@ impl<'a> Rollout<'a> {
                 let files = std::mem::take(&mut self.files);
                 self.upload(files)
             }
+            Step::Inspect => self.inspect(),
+            Step::StopDaemon => self.stop_daemon(),
+            Step::Dump => self.dump(),
+            Step::Migrate => self.migrate(),
             Step::Platform => self.platform(&self.manifest.clone()),
             Step::Start => self.start(),
             Step::Check => self.check().await,
@@ -154,9 +167,12 @@ impl<'a> Rollout<'a> {
             mode: 0o600,
             bytes: text.into_bytes(),
         };
+        let dagster_yaml = files.iter().find(|it| it.path == "dagster.yaml");
+        let dagster_yaml = Fingerprint::of(dagster_yaml.map(|it| it.bytes.as_slice()));
+        let platform_env = self.platform_variables(&dagster_yaml);
         files.extend([
             file("core.env", self.core_variables()),
-            file("platform.env", self.platform_variables()),
+            file("platform.env", platform_env),
             file(
                 "workspace.yaml",
                 workspace_yaml(&self.observed.serving_with(Some(&self.manifest.id))),
@@ -186,13 +202,13 @@ impl<'a> Rollout<'a> {
     }
 
     /// What `platform.yaml` is filled in with.
-    fn platform_variables(&self) -> String {
+    fn platform_variables(&self, dagster_yaml: &Fingerprint) -> String {
         let Manifest { platform_image, postgres_image, environment, .. } = &self.manifest;
         let deploy = &self.settings.deploy;
         let layout = &self.observed.layout;
         format!(
             "ENVIRONMENT={environment}\nPLATFORM_IMAGE={platform_image}\nPOSTGRES_IMAGE={postgres_image}\n\
-             PLATFORM_DIR={}\nWORKSPACE_DIR={}\nUI_PORT={}\n\
+             DAGSTER_YAML={dagster_yaml}\nPLATFORM_DIR={}\nWORKSPACE_DIR={}\nUI_PORT={}\n\
              POSTGRES_MEMORY={}\nWEBSERVER_MEMORY={}\nDAEMON_MEMORY={}\n",
             layout.platform(),
             layout.workspace(),
@@ -206,6 +222,13 @@ impl<'a> Rollout<'a> {
     fn manifest_json(&self) -> String {
         // One line: `observe.sh` sends one fact a line.
         serde_json::to_string(&self.manifest).expect("a manifest is plain data")
+    }
+
+    /// Writes down what is known of the release by now.
+    fn write_manifest(&self) -> Result {
+        let dir = self.observed.layout.release(&self.manifest.id);
+        self.session.write(&format!("{dir}/manifest.json"), "600", self.manifest_json())?;
+        Ok(())
     }
 
     /// Makes the platform what the files of a release say.
@@ -274,8 +297,10 @@ impl<'a> Rollout<'a> {
         let dagster = self.dagster().await?;
         self.candidate(&dagster, Some(&self.manifest.id)).await?;
         let found = dagster.definitions(CANDIDATE).await;
+        let fits = self.refuse_skew(&dagster).await;
         self.candidate(&dagster, None).await?;
         let found = found.context("the new code has no definitions that Dagster can load")?;
+        fits?;
         let dagster::Definitions { jobs, assets, schedules, sensors } = found;
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         Ok([
@@ -361,8 +386,7 @@ impl<'a> Rollout<'a> {
         self.manifest.outcome = Outcome::Deployed;
         self.manifest.schema = self.schema();
         self.manifest.phases.clone_from(&self.report.phases);
-        let dir = self.observed.layout.release(&self.manifest.id);
-        self.session.write(&format!("{dir}/manifest.json"), "600", self.manifest_json())?;
+        self.write_manifest()?;
         Ok(String::new())
     }
 
@@ -416,6 +440,7 @@ impl<'a> Rollout<'a> {
     async fn undo(&mut self, done: &[Step], failure: Failure) -> Failure {
         // Of these the platform has seen something, be it undone again.
         let touched = done.contains(&Step::Switch)
+            || done.contains(&Step::StopDaemon)
             || (done.contains(&Step::Platform) && self.plan.from.is_some());
         let tidies = |it: &Step| matches!(it, Step::Record | Step::Retire(_) | Step::Prune { .. });
         if done.iter().any(tidies) {
@@ -439,6 +464,7 @@ impl<'a> Rollout<'a> {
             Ok(()) => {
                 let before = self.plan.from.as_ref().map_or("nothing", ReleaseId::as_str);
                 self.report.say(&format!("  switched back: {before} serves again"));
+                self.tell_migration();
                 Failure { exit: Exit::Undone, ..failure }
             }
             Err(undo) => Failure {
@@ -456,7 +482,8 @@ impl<'a> Rollout<'a> {
         let container = self.observed.layout.core_container(&id);
         let Observed { platform_of, .. } = self.observed;
         let stood = platform_of.as_ref().or(self.observed.live_manifest());
-        if let Some(before) = stood.filter(|_| done.contains(&Step::Platform)) {
+        let touched = done.contains(&Step::StopDaemon) || done.contains(&Step::Platform);
+        if let Some(before) = stood.filter(|_| touched) {
             self.platform(before)?;
         }
         if done.contains(&Step::Check) {
@@ -524,6 +551,7 @@ pub(crate) fn manifest(
         inputs: inputs.clone(),
         ui_port: Some(settings.deploy.ui_port),
         schema: None,
+        hosts: None,
         dagster: BTreeMap::new(),
         phases: Vec::new(),
     }

@@ -14,6 +14,13 @@ use crate::exit::{Failure, Result};
 pub(crate) mod remote {
     use super::Script;
 
+    /// A script that asks Postgres.
+    macro_rules! postgres {
+        ($script:literal) => {
+            concat!(include_str!("remote/postgres.sh"), include_str!($script))
+        };
+    }
+
     // These change nothing, or are about the lock itself.
     pub(crate) const OBSERVE: &str = include_str!("remote/observe.sh");
     pub(crate) const LOCK: &str =
@@ -34,11 +41,23 @@ pub(crate) mod remote {
         "\n",
         include_str!("remote/rollback.sh")
     );
+    pub(crate) const LOOK: &str = postgres!("remote/look.sh");
+    /// What `inspect.sh` and `migrate.sh` run in a container.
+    pub(crate) const INSTANCE: &str = include_str!("remote/instance.py");
 
     // These change something.
     pub(crate) const WRITE: Script = Script(include_str!("remote/write.sh"));
     pub(crate) const SWITCH: Script =
         Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh")));
+    pub(crate) const INSPECT: Script = Script(include_str!("remote/inspect.sh"));
+    pub(crate) const HALT: Script = Script(include_str!("remote/halt.sh"));
+    pub(crate) const RESUME: Script = Script(include_str!("remote/resume.sh"));
+    pub(crate) const MIGRATE: Script = Script(include_str!("remote/migrate.sh"));
+    pub(crate) const DUMP: Script = Script(postgres!("remote/dump.sh"));
+    pub(crate) const PACK: Script = Script(include_str!("remote/pack.sh"));
+    pub(crate) const STAGE: Script = Script(postgres!("remote/stage.sh"));
+    pub(crate) const SWAP: Script = Script(postgres!("remote/swap.sh"));
+    pub(crate) const DISCARD: Script = Script(postgres!("remote/discard.sh"));
     pub(crate) const PLATFORM: Script = Script(include_str!("remote/platform.sh"));
     pub(crate) const START: Script = Script(include_str!("remote/start.sh"));
     pub(crate) const RETIRE: Script = Script(include_str!("remote/retire.sh"));

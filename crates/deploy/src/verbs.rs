@@ -1,15 +1,17 @@
 //! The verbs: one file each.
 
+mod backup;
 mod deploy;
 mod doctor;
 mod down;
 mod lock;
 mod logs;
+mod restore;
 mod rollback;
 mod status;
 mod tunnel;
 
 pub(crate) use self::{
-    deploy::Deploy, doctor::Doctor, down::Down, lock::Lock, logs::Logs, rollback::Rollback,
-    status::Status, tunnel::Tunnel,
+    backup::Backup, deploy::Deploy, doctor::Doctor, down::Down, lock::Lock, logs::Logs,
+    restore::Restore, rollback::Rollback, status::Status, tunnel::Tunnel,
 };

@@ -147,14 +147,14 @@ impl Cmd {
 
     /// Runs it here; the caller judges how it ended.
     pub fn output(&self) -> Result<Output, Error> {
-        let output = self
-            .expression()
-            .stdin_bytes(self.stdin.clone().unwrap_or_default())
-            .stdout_capture()
-            .stderr_capture()
-            .unchecked()
-            .run()
-            .map_err(|source| self.not_run(source))?;
+        let stdin = self.stdin.clone().unwrap_or_default();
+        self.finish(&self.expression().stdin_bytes(stdin).stdout_capture())
+    }
+
+    /// Runs what was made of this command.
+    pub(crate) fn finish(&self, expression: &duct::Expression) -> Result<Output, Error> {
+        let run = expression.stderr_capture().unchecked().run();
+        let output = run.map_err(|source| self.not_run(source))?;
         let status = Status(output.status);
         Ok(Output { status, stdout: output.stdout, stderr: output.stderr })
     }

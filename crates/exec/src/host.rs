@@ -104,6 +104,21 @@ impl Host {
         cmd.checked(&self.output(cmd)?)
     }
 
+    /// Runs a command there whose output, too much for memory, goes to a file here; the caller
+    /// judges how it ended.
+    pub fn save(&self, cmd: &Cmd, file: std::fs::File) -> Result<Output, Error> {
+        let call = self.call(cmd)?;
+        let stdin = cmd.input().to_vec();
+        self.check(call.finish(&call.expression().stdin_bytes(stdin).stdout_file(file))?)
+    }
+
+    /// Runs a command there whose input, too much for memory, is a file here; the caller judges
+    /// how it ended.
+    pub fn feed(&self, cmd: &Cmd, file: std::fs::File) -> Result<Output, Error> {
+        let call = self.call(cmd)?;
+        self.check(call.finish(&call.expression().stdin_file(file).stdout_capture())?)
+    }
+
     /// Runs a command there, on our own terminal; it must succeed.
     pub fn stream(&self, cmd: &Cmd) -> Result<(), Error> {
         let status = self.call(cmd)?.status()?;

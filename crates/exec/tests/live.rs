@@ -124,6 +124,16 @@ fn everything_travels_over_one_connection() {
     assert_eq!(host.read(&Cmd::new("cat").stdin("in and out")).unwrap(), "in and out");
     assert_eq!(host.output(&Cmd::new("sh").args(["-c", "exit 7"])).unwrap().status.code(), Some(7));
 
+    fs::write(sshd.at("large"), vec![b'x'; 3 << 20]).unwrap();
+    let large = || fs::File::open(sshd.at("large")).unwrap();
+    assert_eq!(host.feed(&Cmd::new("wc").arg("-c"), large()).unwrap().stdout, b"3145728\n");
+    let copy = fs::File::create(sshd.at("copy")).unwrap();
+    assert!(host.save(&Cmd::new("cat").arg(sshd.at("large")), copy).unwrap().status.success());
+    assert_eq!(fs::metadata(sshd.at("copy")).unwrap().len(), 3 << 20);
+    let nowhere = fs::File::create(sshd.at("copy")).unwrap();
+    let failed = host.save(&Cmd::new("sh").args(["-c", "echo why >&2; exit 3"]), nowhere).unwrap();
+    assert_eq!((failed.status.code(), failed.stderr.as_slice()), (Some(3), b"why\n".as_slice()));
+
     let dir = sshd.at("up load").display().to_string();
     host.upload(&[file("a", "1"), file("b/c", "2")], &dir).unwrap();
     host.upload(&[file("a", "3")], &dir).unwrap();

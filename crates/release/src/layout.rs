@@ -39,6 +39,11 @@ impl Layout {
         format!("{}/releases/{id}", self.dir)
     }
 
+    /// The folder of the dumps that are made before something irrevocable.
+    pub fn backups(&self) -> String {
+        format!("{}/backups", self.dir)
+    }
+
     /// The Compose project of Postgres, webserver and daemon; also the name of their network.
     pub fn platform_project(&self) -> String {
         format!("dagster-{}", self.environment)

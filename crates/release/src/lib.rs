@@ -30,14 +30,23 @@ mod preview;
 
 mod audit;
 
+mod inspection;
+
+mod archive;
+
 pub use self::{
     age::Age,
+    archive::{
+        Archive, Database, Dumped, ParseDumpedError, Purpose, Table, differences, exchange,
+        inverse, replaced, restored,
+    },
     audit::{Ended, Entry, Holder},
     definitions::{Definition, DefinitionChange, Fate, Kind, definitions_changed},
     files::{
         Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
     },
     image_ref::{Digest, ImageRef, ParseImageRefError},
+    inspection::{Inspection, ParseInspectionError, Refusal, refuse_skew},
     layout::Layout,
     location::{Location, ParseLocationError},
     made_of::{MadeOf, SettingChange, Shown},

@@ -46,6 +46,9 @@ pub struct Manifest {
     /// Versions of the Dagster libraries, as the code server reports them.
     #[serde(default)]
     pub dagster: BTreeMap<String, String>,
+    /// The version of Dagster in webserver and daemon.
+    #[serde(default)]
+    pub hosts: Option<String>,
     /// How long each phase took.
     #[serde(default)]
     pub phases: Vec<Phase>,

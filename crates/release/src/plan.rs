@@ -7,6 +7,9 @@ use crate::{ImageRef, Inputs, Observed, Outcome, ReleaseId};
 /// How many deployed releases stay on the host, the live one included.
 const KEEP: usize = 5;
 
+/// The service of which there is exactly one.
+const DAEMON: &str = "dagster-daemon";
+
 /// What a deploy will do. An empty plan means that what should stand does stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
@@ -67,6 +70,16 @@ pub enum Step {
     Upload,
     /// Fetches the images that the host lacks, by digest.
     Pull,
+    /// Asks the new images whether they can take over: `dagster.yaml`, the data's version, the
+    /// database's schema. Nothing is touched yet.
+    Inspect,
+    /// Stops the daemon and waits until it is gone: two would start every run twice. Runs queue
+    /// meanwhile; those in flight go on in their code server.
+    StopDaemon,
+    /// Dumps Dagster's database into a file on the host, if its schema is to change.
+    Dump,
+    /// Migrates the schema of Dagster's database, if the new image has another.
+    Migrate,
     /// Starts or updates Postgres, webserver and daemon.
     Platform,
     /// Starts the release's code server beside the one that serves.
@@ -100,6 +113,10 @@ impl Step {
         match self {
             Step::Upload => "upload",
             Step::Pull => "pull",
+            Step::Inspect => "inspect",
+            Step::StopDaemon => "stop daemon",
+            Step::Dump => "dump",
+            Step::Migrate => "migrate",
             Step::Platform => "platform",
             Step::Start => "start",
             Step::Check => "check",
@@ -162,7 +179,7 @@ pub(crate) fn changes(inputs: &Inputs, observed: &Observed) -> Vec<Change> {
             note(it.inputs.platform_settings != inputs.platform_settings, Change::PlatformSettings);
         }
     }
-    for service in ["dagster-postgres", "dagster-webserver", "dagster-daemon"] {
+    for service in ["dagster-postgres", "dagster-webserver", DAEMON] {
         let runs =
             observed.platform.iter().any(|it| it.service == service && it.state == "running");
         note(!runs, Change::Down(service.to_owned()));
@@ -178,9 +195,7 @@ fn steps(
 ) -> Vec<Step> {
     // Pulled first: what came by tag is named by its digest in the files that are uploaded.
     let mut steps = vec![Step::Pull, Step::Upload];
-    if touches_platform(changes) {
-        steps.push(Step::Platform);
-    }
+    steps.extend(platform(changes, observed));
     steps.extend([Step::Start, Step::Check, Step::Switch, Step::Verify]);
     if test_job {
         steps.push(Step::TestJob);
@@ -191,21 +206,39 @@ fn steps(
     steps
 }
 
-/// Whether the platform must be started or updated.
-pub(crate) fn touches_platform(changes: &[Change]) -> bool {
-    changes.iter().any(|change| match change {
+/// What brings the platform to where the changes want it; nothing, if it stands there.
+pub(crate) fn platform(changes: &[Change], observed: &Observed) -> Vec<Step> {
+    let replaced = changes.iter().any(|change| match change {
         Change::NoPlatform
         | Change::PlatformTorn
         | Change::PlatformImage
         | Change::PlatformSettings => true,
-        Change::Down(service) => service.starts_with("dagster-"),
         Change::First
         | Change::Code
         | Change::CodeSettings
+        | Change::Down(_)
         | Change::Unverified
         | Change::Rollback { .. }
         | Change::AcrossMigration { .. } => false,
-    })
+    });
+    let down = |it: &Change| matches!(it, Change::Down(what) if what.starts_with("dagster-"));
+    let daemon = observed.platform.iter().find(|it| it.service == DAEMON);
+
+    let mut steps = Vec::new();
+    if replaced {
+        steps.push(Step::Inspect);
+        if daemon.is_some_and(|it| it.state != "exited") {
+            steps.push(Step::StopDaemon);
+        }
+    }
+    // Cut off, it may have been before the migration or after it.
+    if changes.iter().any(|it| matches!(it, Change::PlatformImage | Change::PlatformTorn)) {
+        steps.extend([Step::Dump, Step::Migrate]);
+    }
+    if replaced || changes.iter().any(down) {
+        steps.push(Step::Platform);
+    }
+    steps
 }
 
 /// The release that serves now becomes the warm way back; all others finish their runs.
@@ -286,6 +319,12 @@ impl fmt::Display for Step {
         match self {
             Step::Upload => f.write_str("put the release on the host"),
             Step::Pull => f.write_str("pull its images by digest"),
+            Step::Inspect => {
+                f.write_str("check dagster.yaml and the databases against the new images")
+            }
+            Step::StopDaemon => f.write_str("stop the daemon; runs queue until it is back"),
+            Step::Dump => f.write_str("dump Dagster's database, if its schema is to change"),
+            Step::Migrate => f.write_str("migrate its schema, if the new image has another"),
             Step::Platform => f.write_str("start or update Postgres, webserver and daemon"),
             Step::Start => f.write_str("start the new code server beside the one that serves"),
             Step::Check => f.write_str("check the new code server's definitions"),
@@ -379,6 +418,7 @@ pub(crate) mod tests {
             ui_port: Some(3000),
             schema: Some("29b539ebc72a".into()),
             dagster: std::collections::BTreeMap::new(),
+            hosts: None,
             phases: Vec::new(),
         }
     }
@@ -435,13 +475,14 @@ pub(crate) mod tests {
                 steps:
                    1. pull its images by digest
                    2. put the release on the host
-                   3. start or update Postgres, webserver and daemon
-                   4. start the new code server beside the one that serves
-                   5. check the new code server's definitions
-                   6. switch webserver and daemon to it
-                   7. verify that it is what is served
-                   8. run the test job on the platform
-                   9. record the release"#]],
+                   3. check dagster.yaml and the databases against the new images
+                   4. start or update Postgres, webserver and daemon
+                   5. start the new code server beside the one that serves
+                   6. check the new code server's definitions
+                   7. switch webserver and daemon to it
+                   8. verify that it is what is served
+                   9. run the test job on the platform
+                  10. record the release"#]],
         );
     }
 
@@ -513,6 +554,82 @@ pub(crate) mod tests {
                    7. verify that it is what is served
                    8. run the test job on the platform
                    9. record the release"#]],
+        );
+    }
+
+    #[test]
+    fn a_new_platform_image_stops_the_daemon_before_the_database_is_touched() {
+        let mut observed = host(&[(A, "running")], Some(A));
+        let mut wanted = inputs("code");
+        wanted.platform = Fingerprint::of([b"new platform".as_slice()]);
+        check(
+            &observed,
+            &wanted,
+            &expect![[r#"
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - the image of webserver and daemon changed
+            steps:
+               1. pull its images by digest
+               2. put the release on the host
+               3. check dagster.yaml and the databases against the new images
+               4. stop the daemon; runs queue until it is back
+               5. dump Dagster's database, if its schema is to change
+               6. migrate its schema, if the new image has another
+               7. start or update Postgres, webserver and daemon
+               8. start the new code server beside the one that serves
+               9. check the new code server's definitions
+              10. switch webserver and daemon to it
+              11. verify that it is what is served
+              12. run the test job on the platform
+              13. record the release"#]],
+        );
+        // One that is stopped already needs not be.
+        observed.platform[2].state = "exited".into();
+        check(
+            &observed,
+            &wanted,
+            &expect![[r#"
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - the image of webserver and daemon changed
+              - dagster-daemon is not running
+            steps:
+               1. pull its images by digest
+               2. put the release on the host
+               3. check dagster.yaml and the databases against the new images
+               4. dump Dagster's database, if its schema is to change
+               5. migrate its schema, if the new image has another
+               6. start or update Postgres, webserver and daemon
+               7. start the new code server beside the one that serves
+               8. check the new code server's definitions
+               9. switch webserver and daemon to it
+              10. verify that it is what is served
+              11. run the test job on the platform
+              12. record the release"#]],
+        );
+    }
+
+    #[test]
+    fn a_changed_dagster_yaml_leaves_the_database_alone() {
+        let mut wanted = inputs("code");
+        wanted.platform_settings = Fingerprint::of([b"new dagster.yaml".as_slice()]);
+        check(
+            &host(&[(A, "running")], Some(A)),
+            &wanted,
+            &expect![[r#"
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - settings of the platform changed
+            steps:
+               1. pull its images by digest
+               2. put the release on the host
+               3. check dagster.yaml and the databases against the new images
+               4. stop the daemon; runs queue until it is back
+               5. start or update Postgres, webserver and daemon
+               6. start the new code server beside the one that serves
+               7. check the new code server's definitions
+               8. switch webserver and daemon to it
+               9. verify that it is what is served
+              10. run the test job on the platform
+              11. record the release"#]],
         );
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Change, Manifest, Observed, Outcome, Plan, ReleaseId, Step,
-    plan::{changes, retire, touches_platform},
+    plan::{changes, platform, retire},
 };
 
 /// Why there is no way back to a release.
@@ -124,26 +124,32 @@ fn migrated(target: &Manifest, observed: &Observed) -> Option<(String, String)> 
 
 fn steps(target: &Manifest, reasons: &[Change], observed: &Observed) -> Vec<Step> {
     let warm = observed.core(&target.id).is_some_and(crate::CoreContainer::is_warm);
-    let platform = touches_platform(reasons);
+    let mut platform = platform(reasons, observed);
     // Webserver and daemon must not be older than the code they ask: on the way back the code goes
     // first, unless nobody is there who could be switched.
     let back = observed.live.as_ref().is_some_and(|live| target.id < *live);
-    let platform_last = platform && back && observed.platform_runs();
+    let platform_last = back && observed.platform_runs();
+    if back {
+        // An older Dagster has no newer schema to bring.
+        platform.retain(|it| !matches!(it, Step::Dump | Step::Migrate));
+    }
 
     let mut steps = Vec::new();
-    if platform || !warm {
+    if !platform.is_empty() || !warm {
         steps.push(Step::Pull);
     }
-    if platform && !platform_last {
-        steps.push(Step::Platform);
+    if platform.first() == Some(&Step::Inspect) {
+        // Asked while nothing is touched.
+        steps.push(platform.remove(0));
+    }
+    if !platform_last {
+        steps.append(&mut platform);
     }
     if !warm {
         steps.extend([Step::Start, Step::Check]);
     }
     steps.push(Step::Switch);
-    if platform_last {
-        steps.push(Step::Platform);
-    }
+    steps.append(&mut platform);
     steps.push(Step::Verify);
     // It was recorded when it was deployed; only what it was verified with is another now.
     if reasons.iter().any(|it| matches!(it, Change::AcrossMigration { .. })) {
@@ -286,31 +292,37 @@ mod tests {
             None,
             &platforms(C),
             &expect![[r#"
-            20261103-000000-ccccccc -> 20261102-000000-bbbbbbb, because:
-              - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
-              - the code changed
-              - the image of webserver and daemon changed
-            steps:
-               1. pull its images by digest
-               2. switch webserver and daemon to it
-               3. start or update Postgres, webserver and daemon
-               4. verify that it is what is served
-            not undone: what runs have done and written"#]],
+                20261103-000000-ccccccc -> 20261102-000000-bbbbbbb, because:
+                  - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
+                  - the code changed
+                  - the image of webserver and daemon changed
+                steps:
+                   1. pull its images by digest
+                   2. check dagster.yaml and the databases against the new images
+                   3. switch webserver and daemon to it
+                   4. stop the daemon; runs queue until it is back
+                   5. start or update Postgres, webserver and daemon
+                   6. verify that it is what is served
+                not undone: what runs have done and written"#]],
         );
         check(
             None,
             &platforms(B),
             &expect![[r#"
-            20261102-000000-bbbbbbb -> 20261103-000000-ccccccc, because:
-              - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
-              - the code changed
-              - the image of webserver and daemon changed
-            steps:
-               1. pull its images by digest
-               2. start or update Postgres, webserver and daemon
-               3. switch webserver and daemon to it
-               4. verify that it is what is served
-            not undone: what runs have done and written"#]],
+                20261102-000000-bbbbbbb -> 20261103-000000-ccccccc, because:
+                  - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
+                  - the code changed
+                  - the image of webserver and daemon changed
+                steps:
+                   1. pull its images by digest
+                   2. check dagster.yaml and the databases against the new images
+                   3. stop the daemon; runs queue until it is back
+                   4. dump Dagster's database, if its schema is to change
+                   5. migrate its schema, if the new image has another
+                   6. start or update Postgres, webserver and daemon
+                   7. switch webserver and daemon to it
+                   8. verify that it is what is served
+                not undone: what runs have done and written"#]],
         );
         let mut broken = platforms(C);
         broken.platform[1].state = "restarting".into();
@@ -318,17 +330,19 @@ mod tests {
             None,
             &broken,
             &expect![[r#"
-            20261103-000000-ccccccc -> 20261102-000000-bbbbbbb, because:
-              - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
-              - the code changed
-              - the image of webserver and daemon changed
-              - dagster-webserver is not running
-            steps:
-               1. pull its images by digest
-               2. start or update Postgres, webserver and daemon
-               3. switch webserver and daemon to it
-               4. verify that it is what is served
-            not undone: what runs have done and written"#]],
+                20261103-000000-ccccccc -> 20261102-000000-bbbbbbb, because:
+                  - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
+                  - the code changed
+                  - the image of webserver and daemon changed
+                  - dagster-webserver is not running
+                steps:
+                   1. pull its images by digest
+                   2. check dagster.yaml and the databases against the new images
+                   3. stop the daemon; runs queue until it is back
+                   4. start or update Postgres, webserver and daemon
+                   5. switch webserver and daemon to it
+                   6. verify that it is what is served
+                not undone: what runs have done and written"#]],
         );
     }
 

@@ -17,15 +17,10 @@ for file in platform.yaml dagster.yaml platform.env.json platform.env; do
   cat "$release/$file" >"$platform/$file"
 done
 chmod 644 "$platform/dagster.yaml"
-# What dagster.yaml says is read when a process starts.
-before=$(cat "$platform/dagster.sum" 2>/dev/null || true)
-after=$(sha256sum <"$platform/dagster.yaml")
 run() {
   $compose --project-name "$project" --env-file "$platform/platform.env" \
     --file "$platform/platform.yaml" --file "$platform/platform.env.json" "$@"
 }
 run up --detach --no-build --remove-orphans 2>&1
-[ -z "$before" ] || [ "$before" = "$after" ] || run restart dagster-daemon dagster-webserver 2>&1
-printf '%s\n' "$after" >"$platform/dagster.sum"
 cp "$release/manifest.json" "$platform/.manifest"
 mv -T "$platform/.manifest" "$platform/manifest.json"

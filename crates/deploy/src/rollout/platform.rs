@@ -1,0 +1,149 @@
+//! The steps of a rollout that change the platform: what is asked before, and what comes before
+//! webserver and daemon are started from new files.
+
+use anyhow::anyhow;
+use release::{Archive, CANDIDATE, Inspection, Manifest, Observed, Purpose, refuse_skew};
+
+use super::Rollout;
+use crate::{
+    databases::{Databases, named},
+    exit::{Failure, Result},
+    session::{remote, tail},
+};
+
+/// How far a change of the platform has come.
+#[derive(Default)]
+pub(super) struct Underway {
+    /// What the new images said.
+    inspection: Option<Inspection>,
+    /// The dump that was made before the migration, on the host.
+    dump: Option<String>,
+    /// Whether the migration was begun.
+    migrated: bool,
+}
+
+impl Rollout<'_> {
+    /// Asks the new images whether they can take over. Nothing is touched yet.
+    pub(super) fn inspect(&mut self) -> Result<String> {
+        /// `instance.py` could not read dagster.yaml.
+        const UNREADABLE: i32 = 43;
+
+        let Observed { layout, .. } = self.observed;
+        let Manifest { platform_image, postgres_image, environment, .. } = &self.manifest;
+        let args = [
+            &layout.platform_project(),
+            &platform_image.to_string(),
+            &postgres_image.to_string(),
+            &layout.release(&self.manifest.id),
+        ];
+        let args = [&args.map(String::as_str)[..], &[remote::INSTANCE]].concat();
+        let output = self.session.script(remote::INSPECT, &args, Vec::new())?;
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if !output.status.success() {
+            let words = anyhow!("{}", tail(&said(&output.stderr), 40));
+            return Err(if output.status.code() == Some(UNREADABLE) {
+                Failure::refused(words.context("Dagster cannot read `compose/dagster.yaml`"))
+                    .hint("mend it, and deploy again; what serves was not touched")
+            } else {
+                words.context("the new images cannot be asked whether they fit").into()
+            });
+        }
+        let found = Inspection::parse(&said(&output.stdout))?;
+        let refusal = found.refusal(environment).or_else(|| {
+            // The other locations' code stays as it is.
+            let serves = |it: &&Manifest| self.observed.serving.get(&it.location) == Some(&it.id);
+            let mut others = self.observed.others.iter().filter(serves);
+            let code = |it: &Manifest| it.dagster.get("dagster").cloned();
+            others.find_map(|it| refuse_skew(code(it).as_deref(), Some(&found.dagster)))
+        });
+        if let Some(refusal) = refusal {
+            let hint = refusal.hint();
+            return Err(Failure::refused(refusal).hint(hint));
+        }
+        self.manifest.hosts = Some(found.dagster.clone());
+        self.write_manifest()?;
+        let told = match &found.schema {
+            Some(schema) if found.migrates() => format!("schema {schema}, to be {}", found.head),
+            Some(schema) => format!("schema {schema}"),
+            None => format!("schema {}, to be made", found.head),
+        };
+        let told = format!("Dagster {}, {told}", found.dagster);
+        self.underway.inspection = Some(found);
+        Ok(told)
+    }
+
+    /// Stops the daemon and waits until it is gone.
+    pub(super) fn stop_daemon(&self) -> Result<String> {
+        let layout = &self.observed.layout;
+        let args = [&layout.platform_project(), &layout.lock(), "dagster-daemon"];
+        self.session.run("stop the daemon", remote::HALT, &args, Vec::new())?;
+        Ok(String::new())
+    }
+
+    /// Dumps Dagster's database into an archive on the host, if its schema is to change.
+    pub(super) fn dump(&mut self) -> Result<String> {
+        if !self.migrates() {
+            return Ok("not needed".to_owned());
+        }
+        let layout = &self.observed.layout;
+        let databases = Databases(self.session);
+        let Manifest { id, at, by, .. } = &self.manifest;
+        let work = format!("{}/{id}-before-migration", layout.backups());
+        let asked: Vec<_> =
+            named(self.settings).into_iter().filter(|it| it.0 == Purpose::Dagster).collect();
+        let archive = Archive {
+            release: self.plan.from.clone(),
+            ..databases.dump(&work, &asked, false, by, at)?
+        };
+        let path = databases.keep(&work, &archive)?;
+        self.underway.dump = Some(path.clone());
+        Ok(path)
+    }
+
+    /// Migrates the schema of Dagster's database, if the new image has another.
+    pub(super) fn migrate(&mut self) -> Result<String> {
+        let Some(found) = self.underway.inspection.clone().filter(Inspection::migrates) else {
+            return Ok("not needed".to_owned());
+        };
+        self.underway.migrated = true;
+        let layout = &self.observed.layout;
+        let args = [
+            &layout.platform_project(),
+            &self.manifest.platform_image.to_string(),
+            &layout.release(&self.manifest.id),
+        ];
+        let args = [&args.map(String::as_str)[..], &[remote::INSTANCE]].concat();
+        self.session.run("migrate Dagster's database", remote::MIGRATE, &args, Vec::new())?;
+        Ok(format!("schema {}", found.head))
+    }
+
+    fn migrates(&self) -> bool {
+        self.underway.inspection.as_ref().is_some_and(Inspection::migrates)
+    }
+
+    /// Says of an undone change what it leaves behind.
+    pub(super) fn tell_migration(&self) {
+        let Underway { inspection: Some(found), dump: Some(dump), migrated: true } = &self.underway
+        else {
+            return;
+        };
+        self.report.say(&format!(
+            "  the schema of Dagster's database is {} still, which older code can use; as it was \
+             before is in {dump} on `{}`",
+            found.head, self.settings.deploy.host,
+        ));
+    }
+
+    /// Refuses new code whose Dagster is newer than that of webserver and daemon.
+    pub(super) async fn refuse_skew(&self, dagster: &dagster::Client) -> Result {
+        let candidate = dagster.location(CANDIDATE).await?;
+        let code = candidate.code().and_then(|it| it.libraries.get("dagster"));
+        match refuse_skew(code.map(String::as_str), self.manifest.hosts.as_deref()) {
+            None => Ok(()),
+            Some(refusal) => {
+                let hint = refusal.hint();
+                Err(Failure::refused(refusal).hint(hint))
+            }
+        }
+    }
+}
