@@ -33,6 +33,8 @@ enum Verb {
     Status(forward::Arguments),
     /// Show what a service says
     Logs(forward::Arguments),
+    /// Show what was deployed, when and by whom
+    History(forward::Arguments),
     /// Show who holds an environment's lock, or break it
     Lock(forward::Arguments),
     /// Open Dagster's UI on this machine
@@ -70,6 +72,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Rollback(it) => forward::deploy("rollback", it, root),
         Verb::Status(it) => forward::deploy("status", it, root),
         Verb::Logs(it) => forward::deploy("logs", it, root),
+        Verb::History(it) => forward::deploy("history", it, root),
         Verb::Lock(it) => forward::deploy("lock", it, root),
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
         Verb::Backup(it) => forward::deploy("backup", it, root),

@@ -8,6 +8,7 @@ mod audit;
 mod databases;
 mod environment;
 mod exit;
+mod gap;
 mod interrupt;
 mod locked;
 mod preview;
@@ -37,6 +38,7 @@ enum Verb {
     Rollback(verb::Rollback),
     Status(verb::Status),
     Logs(verb::Logs),
+    History(verb::History),
     Lock(verb::Lock),
     Tunnel(verb::Tunnel),
     Backup(verb::Backup),
@@ -64,6 +66,7 @@ async fn run(verb: Verb) -> Result {
         Verb::Rollback(it) => it.run(&here).await,
         Verb::Status(it) => it.run(&here).await,
         Verb::Lock(it) => it.run(&here).await,
+        Verb::History(it) => it.run(&here).await,
         Verb::Logs(it) => it.run(&here).await,
         Verb::Tunnel(it) => it.run(&here).await,
         Verb::Backup(it) => it.run(&here).await,

@@ -15,6 +15,7 @@ use settings::Settings;
 use self::platform::Underway;
 use crate::{
     exit::{Exit, Failure, Result},
+    gap::Prober,
     locked::{LockLost, Locked},
     project::Project,
     report::Report,
@@ -47,6 +48,7 @@ pub(crate) struct Rollout<'a> {
     ui_port: u16,
     dagster: RefCell<Option<(u16, dagster::Client)>>,
     underway: Underway,
+    prober: Option<Prober>,
 }
 
 impl<'a> Rollout<'a> {
@@ -73,6 +75,7 @@ impl<'a> Rollout<'a> {
             ui_port: session.observed.ui_port().unwrap_or(settings.deploy.ui_port),
             dagster: RefCell::default(),
             underway: Underway::default(),
+            prober: None,
         }
     }
 
@@ -89,6 +92,10 @@ impl<'a> Rollout<'a> {
                 return Err(self.undo(&self.plan.steps[..done], failure).await);
             }
             self.report.phase(step.name());
+            // What is asked for meanwhile must be answered.
+            if matches!(step, Step::Platform | Step::Switch) {
+                self.begin_probes();
+            }
             match session.until_interrupted(self.step(step)).await {
                 Ok(detail) => self.report.end(&detail),
                 Err(failure) => {
@@ -98,6 +105,23 @@ impl<'a> Rollout<'a> {
             }
         }
         Ok(self.manifest)
+    }
+
+    /// Begins to measure the gap that a switch makes, where something serves.
+    fn begin_probes(&mut self) {
+        if self.plan.from.is_none() || self.prober.is_some() {
+            return;
+        }
+        // Only a measure: without it the switch is as good.
+        let Ok(port) = self.session.host.forward_port(self.ui_port, 0) else { return };
+        let location = self.session.location.to_string();
+        self.prober = Prober::start(port, location, self.settings.deploy.test_job.clone()).ok();
+    }
+
+    fn end_probes(&mut self) {
+        if let Some(gap) = self.prober.take().and_then(Prober::stop) {
+            self.session.note(|it| it.gap = Some(it.gap.unwrap_or(0.0).max(gap)));
+        }
     }
 
     async fn step(&mut self, step: &Step) -> Result<String> {
@@ -350,6 +374,7 @@ impl<'a> Rollout<'a> {
             self.report.say(&format!("  warning: {warning}"));
         }
         self.manifest.dagster = seen.libraries;
+        self.end_probes();
         Ok("the new code is served".to_owned())
     }
 
@@ -459,7 +484,12 @@ impl<'a> Rollout<'a> {
                 .hint("look at it with `status`; the next deploy heals what was left");
         }
         self.session.undoing();
-        match self.try_undo(done).await {
+        if touched {
+            self.begin_probes();
+        }
+        let undone = self.try_undo(done).await;
+        self.end_probes();
+        match undone {
             Ok(()) if !touched => Failure { exit: Exit::Refused, ..failure },
             Ok(()) => {
                 let before = self.plan.from.as_ref().map_or("nothing", ReleaseId::as_str);

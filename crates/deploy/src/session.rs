@@ -29,6 +29,7 @@ pub(crate) mod remote {
         concat!(include_str!("remote/append.sh"), include_str!("remote/record.sh"));
     pub(crate) const FENCE: &str = include_str!("remote/fence.sh");
 
+    pub(crate) const HISTORY: &str = include_str!("remote/history.sh");
     pub(super) const HOLDER: &str = include_str!("remote/holder.sh");
     pub(super) const BREAK: &str =
         concat!(include_str!("remote/append.sh"), include_str!("remote/break.sh"));

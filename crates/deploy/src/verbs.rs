@@ -4,6 +4,7 @@ mod backup;
 mod deploy;
 mod doctor;
 mod down;
+mod history;
 mod lock;
 mod logs;
 mod restore;
@@ -12,6 +13,6 @@ mod status;
 mod tunnel;
 
 pub(crate) use self::{
-    backup::Backup, deploy::Deploy, doctor::Doctor, down::Down, lock::Lock, logs::Logs,
-    restore::Restore, rollback::Rollback, status::Status, tunnel::Tunnel,
+    backup::Backup, deploy::Deploy, doctor::Doctor, down::Down, history::History, lock::Lock,
+    logs::Logs, restore::Restore, rollback::Rollback, status::Status, tunnel::Tunnel,
 };

@@ -1,5 +1,7 @@
 //! What is written down of every verb that changes something, and who holds the lock.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Location, Manifest, Phase, ReleaseId};
@@ -15,7 +17,7 @@ pub struct Entry {
     /// When it began, RFC 3339, UTC, by that machine's clock.
     pub at: String,
     /// The address that the connection came from; the host adds it.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// What came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,6 +111,19 @@ impl Entry {
     /// One line of JSON.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("an entry is plain data")
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ended::Done => "done",
+            Ended::NothingToDo => "nothing to do",
+            Ended::Refused => "refused",
+            Ended::Undone => "undone",
+            Ended::Failed => "failed",
+            Ended::CutOff => "cut off",
+        })
     }
 }
 

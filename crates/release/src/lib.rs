@@ -33,6 +33,7 @@ mod audit;
 mod inspection;
 
 mod archive;
+mod history;
 
 pub use self::{
     age::Age,
@@ -45,6 +46,7 @@ pub use self::{
     files::{
         Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
     },
+    history::{AuditLog, PhaseTimes, Probed, gap},
     image_ref::{Digest, ImageRef, ParseImageRefError},
     inspection::{Inspection, ParseInspectionError, Refusal, refuse_skew},
     layout::Layout,

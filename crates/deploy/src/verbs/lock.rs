@@ -55,7 +55,6 @@ struct Facts {
     /// Who holds it.
     #[serde(flatten)]
     entry: Option<Entry>,
-    from: Option<String>,
 }
 
 impl Lock {
@@ -75,7 +74,6 @@ async fn status(here: &Here, environment: String, json: bool) -> Result {
     let facts = Facts {
         environment,
         held: holder.is_some(),
-        from: holder.as_ref().and_then(|it| it.entry.from.clone()),
         entry: holder.as_ref().map(|it| it.entry.clone()),
     };
     report::facts(json, &facts, |it| match &holder {

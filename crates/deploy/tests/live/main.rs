@@ -3,6 +3,7 @@
 //! Each test owns a copy of the checkout, and with it a testbed of its own.
 
 mod platform_and_backup;
+mod lock;
 mod rollback;
 
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
