@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bench::{Checkout, wait_until};
-use exec::{Line, Running};
+use exec::{Line, Running, Status};
 use serde_json::Value;
 
 use crate::DEPLOY;
@@ -30,8 +30,12 @@ fn ended(verb: &Running) -> (Option<i32>, String) {
     while let Line::Said(line) = verb.line(LIMIT) {
         said += &format!("{line}\n");
     }
-    wait_until(LIMIT, "it ends", || verb.ended().unwrap().is_some());
-    (verb.ended().unwrap().unwrap().code(), said)
+    let mut status = None;
+    wait_until(LIMIT, "it ends", || {
+        status = verb.ended().expect("it was started");
+        status.is_some()
+    });
+    (status.and_then(Status::code), said)
 }
 
 #[test]
