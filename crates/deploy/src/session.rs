@@ -8,7 +8,10 @@ use images::{Engine, Login};
 use release::{Compose, Entry, Holder, Location, Observed};
 use settings::Settings;
 
-use crate::exit::{Failure, Result};
+use crate::{
+    audit::Audit,
+    exit::{Failure, Result},
+};
 
 /// The scripts that run on the host: one a phase, so that distance costs a round trip once.
 pub(crate) mod remote {
@@ -140,6 +143,21 @@ impl<'a> Session<'a> {
             self.compose.get_or_init(|| format!("{command} {version}"));
         }
         Ok(observed)
+    }
+
+    /// Writes a failure of a verb that has no lock yet into the audit log on the host.
+    pub(crate) fn recorded<T>(&self, audit: &Audit, result: Result<T>) -> Result<T> {
+        if let Err(failure) = &result {
+            self.record(&audit.ended(Err(failure)));
+        }
+        result
+    }
+
+    /// Nobody said yes to what a verb was about to do.
+    pub(crate) fn not_confirmed(&self) -> Failure {
+        let host = &self.settings.deploy.host;
+        Failure::refused(anyhow!("not confirmed: nothing was changed on `{host}`"))
+            .hint("answer `y` at the terminal, or give --yes")
     }
 
     /// Writes what came of a verb that had no lock into the audit log on the host. It is over, and

@@ -107,12 +107,12 @@ impl Deploy {
             }
             let preview = preview::preview(here, &session, &project, &observed, &plan)?;
             report.say(&format!("{plan}\n{preview}"));
-            Self::confirm(&settings, &report)
+            if report.confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
+                return Ok(());
+            }
+            Err(session.not_confirmed())
         });
-        if let Err(failure) = confirmed {
-            session.record(&audit.ended(Err(&failure)));
-            return Err(failure);
-        }
+        session.recorded(&audit, confirmed)?;
 
         // Built outside the lock: it touches nothing on the host.
         let login = session::login(&settings);
@@ -124,7 +124,8 @@ impl Deploy {
             settings: &settings,
             ca_bundle: ca_bundle.as_deref(),
         };
-        let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await?;
+        let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await;
+        let images = session.recorded(&audit, images)?;
         report.phase("lock");
         let locked = session.locked(audit, self.wait, &report)?;
         report.end("");
@@ -180,14 +181,6 @@ impl Deploy {
         let error = anyhow!("no commit holds {} as it is now", some(dirty));
         Err(Failure::refused(error)
             .hint("commit your changes, or release them as they are with --allow-dirty"))
-    }
-
-    fn confirm(settings: &Settings, report: &Report) -> Result {
-        if report.confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
-            return Ok(());
-        }
-        let error = anyhow!("not confirmed: nothing was changed on `{}`", settings.deploy.host);
-        Err(Failure::refused(error).hint("answer `y` at the terminal, or give --yes"))
     }
 
     /// Decides anew under the lock, and carries it out: none if there is nothing left to do.

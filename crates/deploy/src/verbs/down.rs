@@ -1,12 +1,11 @@
 //! `down`: takes an environment away.
 
-use anyhow::anyhow;
 use testbed::Testbed;
 
 use crate::{
     audit::Audit,
     environment::Here,
-    exit::{Failure, Result},
+    exit::Result,
     report::{self, Report},
     session::{Session, remote},
     verbs::tunnel,
@@ -46,6 +45,7 @@ impl Down {
             });
             return Ok(());
         }
+        let audit = Audit::begin(here, "down");
         let settings = here.settings(&self.environment).await?;
         let session = Session::connect(&settings)?;
         let observed = session.observe()?;
@@ -58,10 +58,9 @@ impl Down {
             self.environment
         ));
         if !self.yes && !report::confirm("Runs in flight are killed. Remove them? [y/N]") {
-            return Err(Failure::refused(anyhow!("not confirmed: nothing was changed"))
-                .hint("answer `y` at the terminal, or give --yes"));
+            return session.recorded(&audit, Err(session.not_confirmed()));
         }
-        let locked = session.locked(Audit::begin(here, "down"), None, &Report::new())?;
+        let locked = session.locked(audit, None, &Report::new())?;
         let what = if self.data { "data" } else { "keep" };
         let args = [self.environment.as_str(), &observed.layout.dir, what];
         let removed = locked.run("remove the containers", remote::DOWN, &args, Vec::new());

@@ -91,10 +91,7 @@ async fn break_it(here: &Here, environment: &str, reason: String, yes: bool) -> 
     report::eprint_line(&format!("{environment} is locked: {}", holder.describe()));
     audit.entry.reason = Some(reason);
     if !yes && !report::confirm("Break the lock? [y/N]") {
-        let failure = Failure::refused(anyhow!("not confirmed: the lock stays"))
-            .hint("answer `y` at the terminal, or give --yes");
-        session.record(&audit.ended(Err(&failure)));
-        return Err(failure);
+        return session.recorded(&audit, Err(session.not_confirmed()));
     }
     audit.entry.broke = Some(holder.token.clone());
     if !session.break_lock(&holder, &audit.ended(Ok(Ended::Done)))? {

@@ -84,12 +84,7 @@ impl Rollback {
             }
             report.say(&plan.to_string());
             if !report.confirm(&format!("Roll {} back? [y/N]", self.environment)) {
-                let host = &settings.deploy.host;
-                let error = anyhow!("not confirmed: nothing was changed on `{host}`");
-                let failure =
-                    Failure::refused(error).hint("answer `y` at the terminal, or give --yes");
-                session.record(&audit.ended(Err(&failure)));
-                return Err(failure);
+                return session.recorded(&audit, Err(session.not_confirmed()));
             }
             shown = Some(plan);
         }
