@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::DEPLOY;
 
-const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Starts a deploy of code that takes minutes to import, and waits until its code server runs.
 fn stuck(checkout: &Checkout) -> Running {
@@ -18,7 +18,7 @@ fn stuck(checkout: &Checkout) -> Running {
         "dagster_core/definitions.py",
         &format!("import time\n\ntime.sleep(600)\n{definitions}"),
     );
-    let deploy = checkout.start(&[("DEPLOY_START_TIMEOUT", "500")], &["deploy", "demo"]);
+    let deploy = checkout.start(&[("DEPLOY_START_TIMEOUT", "500s")], &["deploy", "demo"]);
     wait_until(LIMIT, "the code server runs", || checkout.code_servers() > running);
     checkout.write("dagster_core/definitions.py", &definitions);
     deploy
