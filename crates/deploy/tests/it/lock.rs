@@ -161,10 +161,11 @@ fn the_second_is_told_who_holds_the_lock_and_what_for() {
     let mut ben = place.take("ben", FOREVER, "0");
     let holder = Holder::parse(ben.line().strip_prefix("taken ").unwrap()).unwrap();
     assert_eq!(holder.describe(), "deploy by ana (local) since t, at step start");
-    assert_eq!((ben.line().as_str(), holder.token), ("refused", token.clone()));
+    assert_eq!((ben.line(), holder.token), ("refused".to_owned(), token.clone()));
     // What came of it is told by the one who knows, and has no lock.
-    let refused = Entry { outcome: Some(Ended::Refused), ..holder.entry };
-    ben.tell(&format!("audit {}", Entry { by: "ben".into(), ..refused }.json()));
+    let refused = Entry::new("deploy", "ben".into(), "t".into());
+    let refused = Entry { outcome: Some(Ended::Refused), ..refused };
+    ben.tell(&format!("audit {}", refused.json()));
     ben.let_go();
     assert!(place.fenced(&format!("{token}:do"), "true").status.success());
 
