@@ -46,7 +46,7 @@ pub(crate) struct Rollout<'a> {
     switched_at: f64,
     /// The port of the UI on the host, as the platform's files say that stand.
     ui_port: u16,
-    dagster: RefCell<Option<(u16, dagster::Client)>>,
+    dagster: RefCell<Option<dagster::Client>>,
     underway: Underway,
     prober: Option<Prober>,
 }
@@ -272,6 +272,8 @@ impl<'a> Rollout<'a> {
             Vec::new(),
         )?;
         self.ui_port = release.ui_port.unwrap_or(self.settings.deploy.ui_port);
+        // It may have been started anew, at another port.
+        self.dagster.take();
         Ok(String::new())
     }
 
@@ -304,25 +306,26 @@ impl<'a> Rollout<'a> {
         })
     }
 
-    /// A client of Dagster, whose webserver answers.
+    /// A client of Dagster, whose webserver answers; or did, and was not touched since.
     async fn dagster(&self) -> Result<dagster::Client> {
-        let known = self.dagster.borrow().clone().filter(|(port, _)| *port == self.ui_port);
-        let dagster = match known {
-            Some((_, dagster)) => dagster,
-            None => self.session.dagster_at(self.ui_port)?,
-        };
+        if let Some(known) = self.dagster.borrow().clone() {
+            return Ok(known);
+        }
+        let dagster = self.session.dagster_at(self.ui_port)?;
         dagster.ready(self.settings.deploy.verify_timeout).await?;
-        self.dagster.replace(Some((self.ui_port, dagster.clone())));
+        self.dagster.replace(Some(dagster.clone()));
         Ok(dagster)
     }
 
     /// Lets the webserver, and it alone, load the new definitions.
     async fn check(&self) -> Result<String> {
         let dagster = self.dagster().await?;
-        self.candidate(&dagster, Some(&self.manifest.id)).await?;
+        self.candidate(Some(&self.manifest.id))?;
+        dagster.reload_workspace().await?;
         let found = dagster.definitions(CANDIDATE).await;
         let fits = self.refuse_skew(&dagster).await;
-        self.candidate(&dagster, None).await?;
+        // The webserver hears of it with the switch, or when this is undone.
+        self.candidate(None)?;
         let found = found.context("the new code has no definitions that Dagster can load")?;
         fits?;
         let dagster::Definitions { jobs, assets, schedules, sensors } = found;
@@ -336,11 +339,11 @@ impl<'a> Rollout<'a> {
         .join(", "))
     }
 
-    async fn candidate(&self, dagster: &dagster::Client, id: Option<&ReleaseId>) -> Result {
+    fn candidate(&self, id: Option<&ReleaseId>) -> Result {
         let path = format!("{}/candidate.yaml", self.observed.layout.workspace());
         let container = id.map(|it| self.observed.layout.core_container(it));
         self.session.write(&path, "644", candidate_yaml(container.as_deref()))?;
-        Ok(dagster.reload_workspace().await?)
+        Ok(())
     }
 
     /// Points webserver and daemon to a code server, or to none. Answers when.
@@ -517,8 +520,10 @@ impl<'a> Rollout<'a> {
             self.platform(before)?;
         }
         if done.contains(&Step::Check) {
-            let dagster = self.dagster().await?;
-            self.candidate(&dagster, None).await?;
+            self.candidate(None)?;
+            if !done.contains(&Step::Switch) {
+                self.dagster().await?.reload_workspace().await?;
+            }
         }
         if done.contains(&Step::Switch) {
             let since = self.switch(self.plan.from.as_ref()).await?;
