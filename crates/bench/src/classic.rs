@@ -46,7 +46,10 @@ impl<'a> Classic<'a> {
         let ssh_options = ssh_options.map(str::to_owned).to_vec();
         let window = checkout.window(3000);
         let classic = Classic { checkout, facts, registry, ssh, ssh_options, window };
-        classic.push("dagster-core", "compose/core.Dockerfile");
+        checkout.write(DOCKERFILE, &with_code(&checkout.read("compose/core.Dockerfile")));
+        let ignore = checkout.read("compose/core.Dockerfile.dockerignore");
+        checkout.write(&format!("{DOCKERFILE}.dockerignore"), &ignore);
+        classic.push("dagster-core", DOCKERFILE);
         classic.push("dagster-platform", "compose/platform.Dockerfile");
         classic.upload();
         classic.remote("docker-compose up --detach --quiet-pull 2>&1");
@@ -62,7 +65,7 @@ impl<'a> Classic<'a> {
 
     /// Deploys the checkout as it is.
     pub fn deploy(&self) {
-        self.push("dagster-core", "compose/core.Dockerfile");
+        self.push("dagster-core", DOCKERFILE);
         self.remote(
             "docker-compose pull --quiet docker_dagster_core 2>&1 && \
              docker-compose up --detach docker_dagster_core 2>&1",
@@ -126,5 +129,32 @@ impl<'a> Classic<'a> {
 
     fn ssh(&self, line: &str) -> Cmd {
         Cmd::new("ssh").args(self.ssh_options.clone()).arg(line)
+    }
+}
+
+/// The code's image, as this flow builds it.
+const DOCKERFILE: &str = "compose/classic.Dockerfile";
+
+/// The Dockerfile of the libraries, with the code as its last layers.
+fn with_code(libraries: &str) -> String {
+    let (before, user) = libraries.rsplit_once("\nUSER ").expect("it runs as a user of its own");
+    let code = "COPY dagster_core dagster_core\n\
+                RUN [\"python\", \"-m\", \"compileall\", \"-q\", \"dagster_core\"]";
+    format!("{before}\n{code}\nUSER {user}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_comes_last_and_belongs_to_root() {
+        let text = with_code("FROM base\nUSER root\nRUN a\nUSER dagster\nCMD [\"b\"]\n");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..4],
+            ["FROM base", "USER root", "RUN a", "COPY dagster_core dagster_core"]
+        );
+        assert_eq!(lines[5..], ["USER dagster", "CMD [\"b\"]"]);
     }
 }
