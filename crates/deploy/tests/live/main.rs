@@ -2,6 +2,8 @@
 //!
 //! Each test owns a copy of the checkout, and with it a testbed of its own.
 
+mod endurance;
+mod faults;
 mod platform_and_backup;
 mod lock;
 mod rollback;
