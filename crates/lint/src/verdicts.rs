@@ -3,7 +3,12 @@
 //! A verdict is found under the name of everything it depends on, so it is never wrong, only
 //! useless. A store is one file, seen whole or not at all; one that is damaged is forgotten.
 
-use std::{collections::HashMap, fs, hash::Hasher as _, path::PathBuf};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    hash::Hasher as _,
+    path::PathBuf,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -18,8 +23,8 @@ pub(crate) struct Verdicts<T> {
     changed: bool,
 }
 
-/// A store holds no more than this; a file of 100 bytes each.
-const MOST: usize = 20_000;
+/// A store of more bytes than this forgets what was not used last.
+const MOST: usize = 2_000_000;
 /// How many stores are kept.
 const KEPT: usize = 48;
 
@@ -50,19 +55,25 @@ impl<T: Serialize + DeserializeOwned> Verdicts<T> {
         if !self.changed {
             return;
         }
-        if self.known.len() > MOST {
-            let used: std::collections::HashSet<&String> = self.used.iter().collect();
+        let mut body = self.body();
+        if body.len() > MOST {
+            let used: HashSet<String> = self.used.drain(..).collect();
             self.known.retain(|name, _| used.contains(name));
-        }
-        let mut body = String::new();
-        for (name, verdict) in &self.known {
-            let verdict = serde_json::to_string(verdict).expect("a verdict is plain data");
-            body.push_str(&format!("{name} {verdict}\n"));
+            body = self.body();
         }
         let text = format!("{}\n{body}", sum(&body));
         if state::write(&self.path, text.as_bytes()).is_ok() {
             state::keep_newest(&state.path("verdicts"), KEPT);
         }
+    }
+
+    fn body(&self) -> String {
+        let mut body = String::new();
+        for (name, verdict) in &self.known {
+            let verdict = serde_json::to_string(verdict).expect("a verdict is plain data");
+            body.push_str(&format!("{name} {verdict}\n"));
+        }
+        body
     }
 }
 
@@ -124,5 +135,21 @@ mod tests {
     #[test]
     fn a_store_that_is_no_text_is_forgotten() {
         check(|bytes| *bytes = vec![0xff; 9], None);
+    }
+    #[test]
+    fn a_store_that_grew_large_forgets_what_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(dir.path()).unwrap();
+        let learn = |name: &str| {
+            let mut verdicts = Verdicts::load(&state, "mypy");
+            verdicts.learn(name.to_owned(), "x".repeat(MOST / 2));
+            verdicts.save(&state);
+        };
+        learn("old");
+        assert!(Verdicts::<String>::load(&state, "mypy").get("old").is_some());
+        learn("new");
+        let mut verdicts = Verdicts::<String>::load(&state, "mypy");
+        assert_eq!(verdicts.get("old"), None);
+        assert!(verdicts.get("new").is_some());
     }
 }
