@@ -29,6 +29,10 @@ enum Verb {
     Deploy(forward::Arguments),
     /// Go back to a release that served before
     Rollback(forward::Arguments),
+    /// Show what a deploy would change, and do nothing
+    Plan(forward::Arguments),
+    /// Carry out a plan that `plan --out` wrote
+    Apply(forward::Arguments),
     /// Show what an environment serves and how it is
     Status(forward::Arguments),
     /// Show what a service says
@@ -37,6 +41,8 @@ enum Verb {
     History(forward::Arguments),
     /// Show who holds an environment's lock, or break it
     Lock(forward::Arguments),
+    /// Show the runs that wait or work, and end those whose worker is gone
+    Runs(forward::Arguments),
     /// Open Dagster's UI on this machine
     Tunnel(forward::Arguments),
     /// Save an environment's databases into one file
@@ -70,10 +76,13 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
         Verb::Deploy(it) => forward::deploy("deploy", it, root),
         Verb::Rollback(it) => forward::deploy("rollback", it, root),
+        Verb::Plan(it) => forward::deploy("plan", it, root),
+        Verb::Apply(it) => forward::deploy("apply", it, root),
         Verb::Status(it) => forward::deploy("status", it, root),
         Verb::Logs(it) => forward::deploy("logs", it, root),
         Verb::History(it) => forward::deploy("history", it, root),
         Verb::Lock(it) => forward::deploy("lock", it, root),
+        Verb::Runs(it) => forward::deploy("runs", it, root),
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
         Verb::Backup(it) => forward::deploy("backup", it, root),
         Verb::Restore(it) => forward::deploy("restore", it, root),

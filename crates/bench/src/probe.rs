@@ -59,6 +59,11 @@ impl Probe {
         self.runtime.block_on(launch).unwrap()
     }
 
+    /// Asks for the end of a run.
+    pub fn terminate(&self, run: &RunId) {
+        self.runtime.block_on(self.client.terminate(run)).unwrap();
+    }
+
     /// How far a run is.
     pub fn run_status(&self, run: &RunId) -> RunStatus {
         self.runtime.block_on(self.client.run(run)).unwrap().status

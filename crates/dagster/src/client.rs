@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Code, Daemon, Definitions, Error, Failure, Location, LocationState, PythonError, Result, Run,
     RunId, RunStatus, Schedule, Sensor,
-    model::Tag,
+    model::{Key, Tag},
     queries::{self, Query},
 };
 
@@ -145,10 +145,16 @@ impl Client {
     /// Dagster hides the tag in which `DefaultRunLauncher` notes the address, but filters by it.
     /// Other launchers note none, and do not ask a code server: ask [`Client::launcher`] first.
     pub async fn ran_on(&self, run: &RunId, host: &str, port: u16) -> Result<bool> {
-        // Written as Python's `json.dumps` does.
-        let address = format!("{{\"host\": {}, \"port\": {port}}}", Value::from(host));
-        let tag = json!({"key": ".dagster/grpc_info", "value": address});
-        Ok(!self.filtered_runs(json!({"runIds": [run], "tags": [tag]})).await?.is_empty())
+        let filter = json!({"runIds": [run], "tags": [address(host, port)]});
+        Ok(!self.filtered_runs(filter).await?.is_empty())
+    }
+
+    /// The runs in flight that the code server at this address works on, or did when it was there;
+    /// see [`Client::ran_on`].
+    pub async fn runs_on(&self, host: &str, port: u16) -> Result<Vec<Run>> {
+        let filter = json!({"statuses": RunStatus::IN_FLIGHT, "tags": [address(host, port)]});
+        let runs = self.filtered_runs(filter).await?;
+        Ok(runs.into_iter().filter(|it| !it.status.waits()).collect())
     }
 
     /// Why a run failed, with the exception of its first failed step; nothing if it did not.
@@ -309,7 +315,17 @@ impl Client {
 
     /// Stops a run. Dagster answers before the run has ended: wait for its status.
     pub async fn terminate(&self, id: &RunId) -> Result<()> {
-        let variables = json!({"id": id});
+        self.terminate_by(id, "SAFE_TERMINATE").await
+    }
+
+    /// Writes down that a run was canceled, whether or not something works on it still: for a run
+    /// whose process is known to be gone.
+    pub async fn mark_canceled(&self, id: &RunId) -> Result<()> {
+        self.terminate_by(id, "MARK_AS_CANCELED_IMMEDIATELY").await
+    }
+
+    async fn terminate_by(&self, id: &RunId, policy: &str) -> Result<()> {
+        let variables = json!({"id": id, "policy": policy});
         self.union(&queries::TERMINATE, variables, "/terminateRun", "TerminateRunSuccess").await?;
         Ok(())
     }
@@ -423,6 +439,13 @@ fn parse<T: DeserializeOwned>(query: &Query, answer: Value) -> Result<T> {
     serde_json::from_value(answer).map_err(|source| Error::Answer { query: query.name, source })
 }
 
+/// The tag by which `DefaultRunLauncher` remembers a code server.
+fn address(host: &str, port: u16) -> Value {
+    // Written as Python's `json.dumps` does.
+    let address = format!("{{\"host\": {}, \"port\": {port}}}", Value::from(host));
+    json!({"key": ".dagster/grpc_info", "value": address})
+}
+
 fn list(names: &BTreeSet<String>) -> String {
     if names.is_empty() {
         return "none".to_owned();
@@ -457,7 +480,7 @@ impl Wait {
 
 /// The answers' shapes where they differ from the model's.
 mod answer {
-    use super::{Code, Definitions, Deserialize, Failure, PythonError, Schedule, Sensor, Tag};
+    use super::{Code, Definitions, Deserialize, Failure, Key, PythonError, Schedule, Sensor, Tag};
 
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -540,11 +563,6 @@ mod answer {
     #[serde(rename_all = "camelCase")]
     struct AssetNode {
         asset_key: Key,
-    }
-
-    #[derive(Deserialize)]
-    struct Key {
-        path: Vec<String>,
     }
 
     #[derive(Deserialize)]

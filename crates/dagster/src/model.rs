@@ -102,7 +102,7 @@ pub struct Daemon {
 }
 
 /// What a location defines, in the order of the names, for comparing.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Definitions {
     /// The names of the jobs that have one.
     pub jobs: BTreeSet<String>,
@@ -115,7 +115,7 @@ pub struct Definitions {
 }
 
 /// A schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     /// The cron string.
     pub cron: String,
@@ -125,12 +125,13 @@ pub struct Schedule {
     pub job: String,
     /// Whether the code wants it on.
     pub on_by_default: bool,
-    /// Whether it is on.
+    /// Whether it is on; code alone does not tell.
+    #[serde(default)]
     pub on: bool,
 }
 
 /// A sensor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sensor {
     /// The least number of seconds between two looks.
     pub interval: u64,
@@ -138,7 +139,8 @@ pub struct Sensor {
     pub jobs: BTreeSet<String>,
     /// Whether the code wants it on.
     pub on_by_default: bool,
-    /// Whether it is on.
+    /// Whether it is on; code alone does not tell.
+    #[serde(default)]
     pub on: bool,
 }
 
@@ -187,6 +189,9 @@ pub struct Run {
     /// When it ended, in seconds since 1970.
     #[serde(rename(deserialize = "endTime"))]
     pub ended: Option<f64>,
+    /// The assets it makes, if it makes some of many; with `/` between a key's parts.
+    #[serde(rename(deserialize = "assetSelection"), default, deserialize_with = "keys")]
+    pub assets: Vec<String>,
     /// Its tags, without those that Dagster hides.
     #[serde(deserialize_with = "tags")]
     pub tags: BTreeMap<String, String>,
@@ -194,6 +199,16 @@ pub struct Run {
 
 fn tags<'de, D: serde::Deserializer<'de>>(from: D) -> Result<BTreeMap<String, String>, D::Error> {
     Ok(Vec::<Tag>::deserialize(from)?.into_iter().map(|it| (it.key, it.value)).collect())
+}
+
+fn keys<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let keys = Option::<Vec<Key>>::deserialize(from)?.unwrap_or_default();
+    Ok(keys.into_iter().map(|it| it.path.join("/")).collect())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Key {
+    pub(crate) path: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -228,6 +243,11 @@ impl RunStatus {
         RunStatus::Started,
         RunStatus::Canceling,
     ];
+
+    /// Whether the run waits for its turn: no process works on it yet.
+    pub fn waits(self) -> bool {
+        matches!(self, RunStatus::Queued | RunStatus::NotStarted)
+    }
 
     /// Whether the run is over.
     pub fn is_final(self) -> bool {

@@ -56,14 +56,16 @@ pub(crate) const RUNS: Query = Query {
     name: "Runs",
     text: "query Runs($filter: RunsFilter!) { runsOrError(filter: $filter) { __typename
         ... on Runs { results {
-            runId jobName status creationTime startTime endTime tags { key value } } }
+            runId jobName status creationTime startTime endTime
+            assetSelection { path } tags { key value } } }
         ... on InvalidPipelineRunsFilterError { message } ...Error } }",
 };
 
 pub(crate) const RUN: Query = Query {
     name: "Run",
     text: "query Run($id: ID!) { runOrError(runId: $id) { __typename
-        ... on Run { runId jobName status creationTime startTime endTime tags { key value } }
+        ... on Run { runId jobName status creationTime startTime endTime
+            assetSelection { path } tags { key value } }
         ... on RunNotFoundError { message } ...Error } }",
 };
 
@@ -101,7 +103,8 @@ pub(crate) const LAUNCH: Query = Query {
 
 pub(crate) const TERMINATE: Query = Query {
     name: "TerminateRun",
-    text: "mutation TerminateRun($id: String!) { terminateRun(runId: $id) { __typename
+    text: "mutation TerminateRun($id: String!, $policy: TerminateRunPolicy!) {
+        terminateRun(runId: $id, terminatePolicy: $policy) { __typename
         ... on TerminateRunFailure { message }
         ... on RunNotFoundError { message }
         ... on UnauthorizedError { message } ...Error } }",

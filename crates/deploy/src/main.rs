@@ -9,12 +9,14 @@ mod databases;
 mod environment;
 mod exit;
 mod gap;
+mod imported;
 mod interrupt;
 mod locked;
 mod preview;
 mod project;
 mod report;
 mod rollout;
+mod runs;
 mod session;
 mod verbs;
 
@@ -36,10 +38,13 @@ struct Cli {
 enum Verb {
     Deploy(verb::Deploy),
     Rollback(verb::Rollback),
+    Plan(verb::Plan),
+    Apply(verb::Apply),
     Status(verb::Status),
     Logs(verb::Logs),
     History(verb::History),
     Lock(verb::Lock),
+    Runs(verb::Runs),
     Tunnel(verb::Tunnel),
     Backup(verb::Backup),
     Restore(verb::Restore),
@@ -64,10 +69,13 @@ async fn run(verb: Verb) -> Result {
     match verb {
         Verb::Deploy(it) => it.run(&here).await,
         Verb::Rollback(it) => it.run(&here).await,
+        Verb::Plan(it) => it.run(&here).await,
+        Verb::Apply(it) => it.run(&here).await,
         Verb::Status(it) => it.run(&here).await,
         Verb::Lock(it) => it.run(&here).await,
         Verb::History(it) => it.run(&here).await,
         Verb::Logs(it) => it.run(&here).await,
+        Verb::Runs(it) => it.run(&here).await,
         Verb::Tunnel(it) => it.run(&here).await,
         Verb::Backup(it) => it.run(&here).await,
         Verb::Restore(it) => it.run(&here).await,

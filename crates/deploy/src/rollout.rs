@@ -2,7 +2,7 @@
 
 mod platform;
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use images::Login;
@@ -19,6 +19,7 @@ use crate::{
     locked::{LockLost, Locked},
     project::Project,
     report::Report,
+    runs,
     session::{remote, tail},
 };
 
@@ -145,6 +146,10 @@ impl<'a> Rollout<'a> {
             Step::Verify => self.verify().await,
             Step::TestJob => self.test_job().await,
             Step::Record => self.record(),
+            Step::EndRuns { how, of, limit } => {
+                let limit = Duration::from_secs(*limit);
+                runs::end(self.session, self.observed, *how, of, limit, self.report).await
+            }
             Step::Retire(releases) => self.retire(releases),
             Step::Prune { containers, releases, images } => {
                 self.prune(containers, releases, images)

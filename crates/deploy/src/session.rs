@@ -36,6 +36,7 @@ pub(crate) mod remote {
     pub(super) const HOLDER: &str = include_str!("remote/holder.sh");
     pub(super) const BREAK: &str =
         concat!(include_str!("remote/append.sh"), include_str!("remote/break.sh"));
+    pub(crate) const SERVERS: &str = include_str!("remote/servers.sh");
     pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
     /// Put into each release's folder, for a day when only `ssh` works.
     pub(crate) const ROLLBACK: &str = concat!(
@@ -73,6 +74,9 @@ pub(crate) mod remote {
 /// A script that changes something on the host. Only [`Locked`](crate::locked::Locked) runs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Script(pub(crate) &'static str);
+
+/// Where an engine listens.
+pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 
 /// A host, connected.
 pub(crate) struct Session<'a> {
@@ -218,7 +222,7 @@ impl<'a> Session<'a> {
 
     /// The host's engine, through the connection.
     pub(crate) async fn engine(&self) -> Result<Engine> {
-        let socket: PathBuf = self.host.forward_socket("/var/run/docker.sock")?;
+        let socket: PathBuf = self.host.forward_socket(SOCKET)?;
         Ok(Engine::at(&socket).await?)
     }
 

@@ -7,12 +7,25 @@ mod down;
 mod history;
 mod lock;
 mod logs;
+mod plan;
 mod restore;
 mod rollback;
+mod runs;
 mod status;
 mod tunnel;
 
 pub(crate) use self::{
-    backup::Backup, deploy::Deploy, doctor::Doctor, down::Down, history::History, lock::Lock,
-    logs::Logs, restore::Restore, rollback::Rollback, status::Status, tunnel::Tunnel,
+    backup::Backup,
+    deploy::Deploy,
+    doctor::Doctor,
+    down::Down,
+    history::History,
+    lock::Lock,
+    logs::Logs,
+    plan::{Apply, Plan},
+    restore::Restore,
+    rollback::Rollback,
+    runs::Runs,
+    status::Status,
+    tunnel::Tunnel,
 };

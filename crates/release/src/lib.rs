@@ -26,9 +26,14 @@ mod plan;
 
 mod rollback;
 
+mod worker;
+
+mod older_runs;
+
 mod preview;
 
 mod audit;
+mod proposal;
 
 mod inspection;
 
@@ -54,10 +59,13 @@ pub use self::{
     made_of::{MadeOf, SettingChange, Shown},
     manifest::{Manifest, Outcome, Phase},
     observed::{Compose, CoreContainer, Observed, ParseObservedError, PlatformContainer},
+    older_runs::{ParseRunsError, Runs},
     plan::{Change, Plan, Step},
-    preview::{Commit, History, LiveRun, Preview, Worker},
+    preview::{Commit, History, LiveRun, Preview},
+    proposal::{Outdated, Proposal},
     release_id::{ParseReleaseIdError, ReleaseId},
     rollback::NoRollback,
+    worker::{Server, Worker},
 };
 
 /// The code location that always is: the package of the team's code.

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::{ImageRef, Inputs, Observed, Outcome, ReleaseId};
+use serde::{Deserialize, Serialize};
+
+use crate::{Age, ImageRef, Inputs, Observed, Outcome, ReleaseId, Runs};
 
 /// How many deployed releases stay on the host, the live one included.
 const KEEP: usize = 5;
@@ -11,7 +13,7 @@ const KEEP: usize = 5;
 const DAEMON: &str = "dagster-daemon";
 
 /// What a deploy will do. An empty plan means that what should stand does stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The release that will be made.
     pub release: ReleaseId,
@@ -24,7 +26,8 @@ pub struct Plan {
 }
 
 /// A reason for a deploy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// No release of this code location serves yet.
     First,
@@ -64,7 +67,8 @@ pub enum Change {
 }
 
 /// One step of a deploy. After every prefix of the steps the platform serves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Puts the release's folder on the host.
     Upload,
@@ -94,6 +98,15 @@ pub enum Step {
     TestJob,
     /// Writes down that the release serves.
     Record,
+    /// Waits for the end of the runs that older releases work on, or cancels them.
+    EndRuns {
+        /// Which of both.
+        how: Runs,
+        /// The releases.
+        of: Vec<ReleaseId>,
+        /// How long to wait for their end, in seconds.
+        limit: u64,
+    },
     /// Lets the code servers of older releases finish their runs and stop.
     Retire(Vec<ReleaseId>),
     /// Removes what no release needs any more.
@@ -124,6 +137,8 @@ impl Step {
             Step::Verify => "verify",
             Step::TestJob => "test job",
             Step::Record => "record",
+            Step::EndRuns { how: Runs::Cancel, .. } => "cancel runs",
+            Step::EndRuns { .. } => "drain runs",
             Step::Retire(_) => "retire",
             Step::Prune { .. } => "prune",
         }
@@ -332,6 +347,10 @@ impl fmt::Display for Step {
             Step::Verify => f.write_str("verify that it is what is served"),
             Step::TestJob => f.write_str("run the test job on the platform"),
             Step::Record => f.write_str("record the release"),
+            Step::EndRuns { how, of, limit } => {
+                let verb = if *how == Runs::Cancel { "cancel" } else { "wait for" };
+                write!(f, "{verb} the runs of {}, at most {}", list(of), Age(*limit))
+            }
             Step::Retire(releases) => write!(f, "let {} finish and stop", list(releases)),
             Step::Prune { containers, releases, images } => write!(
                 f,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Age, DefinitionChange, Fate, Kind, SettingChange};
+use crate::{Age, DefinitionChange, Fate, Kind, SettingChange, Worker};
 
 /// Of a long list only so many are shown.
 const SHOWN: usize = 20;
@@ -20,6 +20,8 @@ pub struct Preview {
     pub settings: Vec<SettingChange>,
     /// Files of the platform and of Compose.
     pub files: Vec<String>,
+    /// Why the new code does not load: its traceback.
+    pub broken: Option<String>,
     /// Jobs, assets, schedules, sensors.
     pub definitions: Vec<DefinitionChange>,
     /// Runs that wait or work now.
@@ -83,26 +85,6 @@ pub struct LiveRun {
     pub worker: Worker,
 }
 
-/// Where a run works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "worker")]
-pub enum Worker {
-    /// Nowhere yet: it waits.
-    None,
-    /// In a code server that is there.
-    In {
-        /// Its container.
-        container: String,
-    },
-    /// It worked in a code server that is gone: it will never end by itself.
-    Gone {
-        /// What became of the code server, as a sentence.
-        why: String,
-    },
-    /// Not known: it may live.
-    Unknown,
-}
-
 impl Preview {
     /// The runs that a definition's removal would end: they wait, and their code will be gone when
     /// their turn comes; or they are part of a backfill that asks for more of them.
@@ -152,6 +134,10 @@ impl fmt::Display for Preview {
         section(f, "in no commit:", &self.dirty)?;
         section(f, "settings:", &self.settings)?;
         section(f, "files that changed:", &self.files)?;
+        if let Some(traceback) = &self.broken {
+            writeln!(f, "the new code does not load:")?;
+            traceback.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
+        }
         if !self.definitions.is_empty() {
             writeln!(f, "definitions:")?;
             for change in &self.definitions {
@@ -259,6 +245,7 @@ mod tests {
             dirty: vec!["dagster_core/assets.py".to_owned()],
             settings: vec![SettingChange::Removed { key: "OLD_KEY".to_owned() }],
             files: vec!["compose/dagster.yaml".to_owned()],
+            broken: None,
             definitions: vec![removed(Kind::Job, "wait_job"), removed(Kind::Asset, "mart/zones")],
             runs: vec![
                 run("1111dddd", "wait_job", "QUEUED", Worker::None),
@@ -324,6 +311,20 @@ mod tests {
             &expect![[r#"
             what serves, aaaaaaa Mend the import, is a commit that this checkout does not know
         "#]],
+        );
+    }
+
+    #[test]
+    fn code_that_does_not_load_is_told_with_its_traceback() {
+        let traceback = "Traceback (most recent call last):\n  File ...\nImportError: no\n";
+        check(
+            &Preview { broken: Some(traceback.to_owned()), ..Preview::default() },
+            &expect![[r#"
+                the new code does not load:
+                  Traceback (most recent call last):
+                    File ...
+                  ImportError: no
+            "#]],
         );
     }
 

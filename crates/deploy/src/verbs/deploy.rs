@@ -1,11 +1,14 @@
 //! `deploy`: from the checkout to a verified release.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::anyhow;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use exec::Cmd;
 use images::{Login, Registry};
-use release::{Ended, Inputs, Location, Manifest, Observed, Plan, ReleaseId};
+use release::{
+    Ended, Inputs, Location, Manifest, Observed, Plan, Preview, Proposal, ReleaseId, Runs, Step,
+};
 use serde::Serialize;
 use settings::Settings;
 use testbed::Testbed;
@@ -17,7 +20,7 @@ use crate::{
     environment::{self, Here},
     exit::{EXIT_CODES, Failure, Result},
     locked::{self, Locked},
-    preview,
+    preview::Prospect,
     project::Project,
     report::{self, Report},
     rollout::{self, Images, Rollout},
@@ -36,26 +39,55 @@ use crate::{
 pub(crate) struct Deploy {
     /// The environment: `demo`, `staging`, `prod`, …
     #[arg(value_name = "ENV")]
-    environment: String,
+    pub(super) environment: String,
     /// The code location
     #[arg(long, value_name = "NAME", default_value_t)]
-    location: Location,
+    pub(super) location: Location,
     /// Do not ask
     #[arg(long, short)]
-    yes: bool,
+    pub(super) yes: bool,
     /// Release files that no commit holds
     #[arg(long)]
-    allow_dirty: bool,
+    pub(super) allow_dirty: bool,
     /// Show what would be done, and do nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "1h", value_parser = locked::duration)]
-    wait: Option<Duration>,
-    /// Print the release as JSON
+    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) older_runs: OlderRuns,
+    /// Print the release as JSON; with --dry-run the plan
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
+    #[arg(skip)]
+    pub(super) paper: Paper,
+}
+
+/// What becomes of the runs that older code works on.
+#[derive(clap::Args)]
+pub(crate) struct OlderRuns {
+    /// What becomes of the runs that older code works on: they go on there (keep), are waited for
+    /// (drain), or are canceled once the new code is verified (cancel)
+    #[arg(long, value_name = "HOW", default_value = "keep")]
+    #[arg(value_parser = PossibleValuesParser::new(["keep", "drain", "cancel"]).try_map(|it| it.parse::<Runs>()))]
+    runs: Runs,
+    /// How long to wait for their end: 90s, 10m, 2h
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = locked::duration)]
+    drain_timeout: Duration,
+}
+
+/// A deploy on paper.
+#[derive(Default)]
+pub(crate) enum Paper {
+    /// There is none: it is decided and done.
+    #[default]
+    None,
+    /// It is written: shown, and put into a file if one is named.
+    Write(Option<PathBuf>),
+    /// What was written is carried out, if it still holds.
+    CarryOut(Box<Proposal>),
 }
 
 /// What a deploy tells at its end.
@@ -68,10 +100,51 @@ struct Summary<'a> {
     seconds: f64,
 }
 
+impl OlderRuns {
+    /// As a plan has them.
+    pub(super) fn of(proposal: &Proposal) -> OlderRuns {
+        let limit = proposal.plan.steps.iter().find_map(|step| match step {
+            Step::EndRuns { limit, .. } => Some(*limit),
+            _ => None,
+        });
+        OlderRuns {
+            runs: proposal.runs,
+            drain_timeout: Duration::from_secs(limit.unwrap_or_default()),
+        }
+    }
+
+    fn plan(
+        &self,
+        id: ReleaseId,
+        inputs: &Inputs,
+        settings: &Settings,
+        observed: &Observed,
+    ) -> Plan {
+        Plan::new(id, inputs, !settings.deploy.test_job.is_empty(), observed)
+            .with_runs(self.runs, self.drain_timeout.as_secs())
+    }
+}
+
 impl Deploy {
+    /// Of an environment, with no flag given.
+    pub(super) fn of(environment: String, location: Location) -> Deploy {
+        Deploy {
+            environment,
+            location,
+            yes: false,
+            allow_dirty: false,
+            dry_run: false,
+            wait: None,
+            older_runs: OlderRuns { runs: Runs::Keep, drain_timeout: Duration::ZERO },
+            json: false,
+            paper: Paper::None,
+        }
+    }
+
     pub(crate) async fn run(self, here: &Here) -> Result {
         let mut report = Report::new();
-        let audit = Audit::begin(here, "deploy");
+        let verb = if matches!(self.paper, Paper::CarryOut(_)) { "apply" } else { "deploy" };
+        let audit = Audit::begin(here, verb);
         let settings = self.settings(here, &mut report).await?;
         Here::require_location(&settings, &self.location)?;
         let project = Project::read(&here.root, &settings, &self.location)?;
@@ -86,35 +159,13 @@ impl Deploy {
         report.end(&format!("{}, Compose {}", settings.deploy.host, observed.compose.version));
 
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
-        let plan = Plan::new(id, &inputs, !settings.deploy.test_job.is_empty(), &observed);
-        if plan.is_empty() {
+        let plan = self.older_runs.plan(id, &inputs, &settings, &observed);
+        if plan.is_empty() && matches!(self.paper, Paper::None) {
             if !self.dry_run {
                 session.record(&audit.ended(Ok(Ended::NothingToDo)));
             }
             return self.nothing_to_do(here, &session, &observed, report);
         }
-        let fits = refuse_host(&settings, &observed);
-        if self.dry_run {
-            fits?;
-            report.finish();
-            let preview = preview::preview(here, &session, &project, &observed, &plan)?;
-            report::facts(false, &(), |()| format!("{plan}\n{preview}"));
-            return Ok(());
-        }
-        let confirmed = fits.and_then(|()| {
-            if !settings.deploy.confirm || self.yes {
-                return Ok(());
-            }
-            let preview = preview::preview(here, &session, &project, &observed, &plan)?;
-            report.say(&format!("{plan}\n{preview}"));
-            if report.confirm(&format!("Deploy this to {}? [y/N]", settings.environment)) {
-                return Ok(());
-            }
-            Err(session.not_confirmed())
-        });
-        session.recorded(&audit, confirmed)?;
-
-        // Built outside the lock: it touches nothing on the host.
         let login = session::login(&settings);
         let ca_bundle = here.ca_bundle();
         let workshop = Workshop {
@@ -124,6 +175,20 @@ impl Deploy {
             settings: &settings,
             ca_bundle: ca_bundle.as_deref(),
         };
+        let prospect = Prospect {
+            here,
+            session: &session,
+            project: &project,
+            observed: &observed,
+            workshop: &workshop,
+        };
+        let considered = self.consider(&prospect, &plan, &inputs, &mut report).await;
+        if self.dry_run {
+            return considered;
+        }
+        session.recorded(&audit, considered)?;
+
+        // Built outside the lock: it touches nothing on the host.
         let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await;
         let images = session.recorded(&audit, images)?;
         report.phase("lock");
@@ -183,6 +248,60 @@ impl Deploy {
             .hint("commit your changes, or release them as they are with --allow-dirty"))
     }
 
+    /// What is seen and asked before anything is done; with --dry-run there is no more.
+    async fn consider(
+        &self,
+        prospect: &Prospect<'_>,
+        plan: &Plan,
+        inputs: &Inputs,
+        report: &mut Report,
+    ) -> Result {
+        let settings = prospect.session.settings;
+        self.refuse_outdated(inputs, plan)?;
+        refuse_host(settings, prospect.observed)?;
+        if !self.dry_run && (self.yes || !settings.deploy.confirm) {
+            return Ok(());
+        }
+        let proposal = Proposal {
+            environment: self.environment.clone(),
+            location: prospect.session.location.clone(),
+            by: prospect.here.who(),
+            at: environment::now(),
+            plan: plan.clone(),
+            runs: self.older_runs.runs,
+            inputs: inputs.clone(),
+            preview: prospect.preview(plan, report).await?,
+        };
+        if self.dry_run {
+            report.finish();
+            report::facts(self.json, &proposal, ToString::to_string);
+        } else {
+            report.say(&proposal.to_string());
+        }
+        refuse_broken(&proposal.preview)?;
+        match &self.paper {
+            _ if !self.dry_run => {
+                let question = format!("Deploy this to {}? [y/N]", settings.environment);
+                if report.confirm(&question) {
+                    Ok(())
+                } else {
+                    Err(prospect.session.not_confirmed())
+                }
+            }
+            Paper::Write(Some(path)) => super::plan::write(path, &proposal),
+            _ => Ok(()),
+        }
+    }
+
+    /// A plan on paper is carried out as it is, or not at all.
+    fn refuse_outdated(&self, inputs: &Inputs, plan: &Plan) -> Result {
+        let Paper::CarryOut(proposal) = &self.paper else { return Ok(()) };
+        proposal.holds(inputs, plan).map_err(|outdated| {
+            let again = format!("cargo xtask plan {} --out FILE", self.environment);
+            Failure::refused(outdated).hint(format!("make a new one: {again}"))
+        })
+    }
+
     /// Decides anew under the lock, and carries it out: none if there is nothing left to do.
     #[expect(clippy::too_many_arguments, reason = "each is a different thing, used once")]
     async fn roll_out(
@@ -198,8 +317,8 @@ impl Deploy {
     ) -> Result<Option<Manifest>> {
         let settings = locked.settings;
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
-        let test_job = !settings.deploy.test_job.is_empty();
-        let plan = Plan::new(id.clone(), inputs, test_job, &locked.observed);
+        let plan = self.older_runs.plan(id.clone(), inputs, settings, &locked.observed);
+        self.refuse_outdated(inputs, &plan)?;
         // What was planned, and perhaps confirmed, was planned on what served then. Who waits for
         // another's deploy without being asked to confirm wants the plan that follows from it.
         let asked = settings.deploy.confirm && !self.yes;
@@ -263,6 +382,15 @@ fn refuse_tracked(here: &Here, environment: &str) -> Result {
         None => Ok(()),
         Some(problem) => Err(Failure::refused(anyhow!("{problem}"))),
     }
+}
+
+/// Code that does not load here would not load on the host either.
+fn refuse_broken(preview: &Preview) -> Result {
+    if preview.broken.is_none() {
+        return Ok(());
+    }
+    Err(Failure::refused(anyhow!("the new code does not load"))
+        .hint("the traceback above is from your code: mend it, and deploy again"))
 }
 
 /// What would make the deploy fail half way is told before it begins.

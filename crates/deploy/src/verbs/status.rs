@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use release::{CORE_SERVICE, Location, Manifest, ReleaseId};
+use release::{Age, CORE_SERVICE, LiveRun, Location, Manifest, Observed, ReleaseId};
 use serde::Serialize;
 
-use crate::{environment::Here, exit::Result, report, session::Session};
+use crate::{environment::Here, exit::Result, report, runs, session::Session};
 
 /// Shows what an environment serves and how it is
 #[derive(clap::Args)]
@@ -33,16 +33,17 @@ struct Facts {
     containers: Vec<Container>,
     code: Option<dagster::Location>,
     daemons: Vec<dagster::Daemon>,
-    runs: Vec<dagster::Run>,
+    runs: Vec<LiveRun>,
     /// Why Dagster does not answer, if it does not.
     silent: Option<String>,
 }
 
 impl Facts {
-    async fn ask(&mut self, dagster: &dagster::Client) -> dagster::Result<()> {
+    async fn ask(&mut self, session: &Session<'_>, observed: &Observed) -> Result {
+        let dagster = session.dagster(observed)?;
         self.code = Some(dagster.location(self.location.as_str()).await?);
         self.daemons = dagster.daemons().await?;
-        self.runs = dagster.runs_in_flight().await?;
+        self.runs = runs::live_runs(session, observed, &dagster).await?;
         Ok(())
     }
 }
@@ -91,8 +92,8 @@ impl Status {
         };
         if observed.platform_runs() {
             // The rest is worth knowing even then.
-            if let Err(failure) = facts.ask(&session.dagster(&observed)?).await {
-                facts.silent = Some(format!("{failure:#}"));
+            if let Err(failure) = facts.ask(&session, &observed).await {
+                facts.silent = Some(format!("{:#}", failure.error));
             }
         }
         report::facts(self.json, &facts, |it| text(it, observed.now));
@@ -128,15 +129,17 @@ fn text(facts: &Facts, now: u64) -> String {
         let _ = writeln!(text, "  code     {code}");
     }
     for it in facts.daemons.iter().filter(|it| it.required) {
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit")]
-        let age = it.last_heartbeat.map(|then| now as f64 - then);
-        let age =
-            age.map_or("never seen".to_owned(), |age| format!("seen {:.0} s ago", age.max(0.0)));
+        let age = it.last_heartbeat.map(|then| Age::between(then, now));
+        let age = age.map_or("never seen".to_owned(), |age| format!("seen {age} ago"));
         let _ = writeln!(text, "  daemon   {}: {age}", it.kind);
     }
     let _ = writeln!(text, "  runs     {} in flight or queued", facts.runs.len());
     for run in &facts.runs {
-        let _ = writeln!(text, "           {} {} {}", run.id, run.job, run.status);
+        let _ = writeln!(text, "           {run}");
+    }
+    if facts.runs.iter().any(|it| it.worker.is_gone()) {
+        let heal = format!("cargo xtask runs heal {}", facts.environment);
+        let _ = writeln!(text, "           zombies never end by themselves: {heal}");
     }
     text
 }

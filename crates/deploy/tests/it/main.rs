@@ -170,3 +170,26 @@ fn a_throwaway_environment_that_is_not_up_says_how_to_make_it() {
         exit 3"#]],
     );
 }
+
+#[test]
+fn a_file_that_is_no_plan_is_not_carried_out() {
+    let root = checkout(NOWHERE);
+    check(
+        &root,
+        &["apply", "plan.json"],
+        &expect![[r#"
+        error: cannot read `plan.json`
+          caused by: No such file or directory (os error 2)
+        exit 3"#]],
+    );
+    fs::write(root.path().join("plan.json"), "{}").unwrap();
+    check(
+        &root,
+        &["apply", "plan.json"],
+        &expect![[r#"
+        error: `plan.json` is no plan of this version
+          caused by: missing field `environment` at line 1 column 2
+        hint: write one: cargo xtask plan ENV --out FILE
+        exit 3"#]],
+    );
+}

@@ -4,8 +4,8 @@
 
 mod endurance;
 mod faults;
-mod platform_and_backup;
 mod lock;
+mod platform_and_backup;
 mod rollback;
 
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 use bench::{Arguments, Checkout, Probe, wait_until};
 use dagster::RunStatus;
 use serde_json::Value;
+
+mod plan;
 
 /// The program under test.
 const DEPLOY: &str = env!("CARGO_BIN_EXE_deploy");
