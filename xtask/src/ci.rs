@@ -106,7 +106,7 @@ impl Step {
             Step::Live => {
                 tool(sh, "cargo-nextest")?;
                 uv(sh)?;
-                packages(sh, &["openssh-server", "python3"])?;
+                packages(sh, &["openssh-server", "python3-venv"])?;
                 cmd!(sh, "cargo run --quiet --package deploy -- doctor --install").run()?;
                 cmd!(
                     sh,

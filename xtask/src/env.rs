@@ -174,6 +174,7 @@ fn show(it: &Resolved, json: bool) {
                 "set": value.is_some(),
                 "sensitive": item.sensitive,
                 "value": value.filter(|it| !it.sensitive).map(Value::expose),
+                "kept_in": value.and_then(Value::reference).map(ToString::to_string),
                 "origin": value.map(|it| it.origin.to_string()),
             })
         };
@@ -182,7 +183,7 @@ fn show(it: &Resolved, json: bool) {
     };
     let text = || {
         let row = |item: &Item| {
-            let shown = it.value(&item.key).map_or("", Value::shown).to_owned();
+            let shown = it.value(&item.key).map(Value::shown).unwrap_or_default();
             [item.key.clone(), shown, origin(item)]
         };
         let mut text = table(&it.template.items.iter().map(row).collect::<Vec<_>>());

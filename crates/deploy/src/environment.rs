@@ -91,6 +91,20 @@ impl Here {
         Err(Failure::refused(error).hint("more are named by DEPLOY_LOCATIONS"))
     }
 
+    /// A program of this machine, found where this process's environment says.
+    pub(crate) fn program(&self, name: &str) -> Cmd {
+        let path = self.variables.get("PATH").cloned().unwrap_or_default();
+        Cmd::new(name).dir(&self.root).env("PATH", path)
+    }
+
+    /// A path as people write it: from `~/`, from the root of the checkout, or absolute.
+    pub(crate) fn path(&self, written: &str) -> PathBuf {
+        match (written.strip_prefix("~/"), self.variables.get("HOME")) {
+            (Some(rest), Some(home)) => Path::new(home).join(rest),
+            _ => self.root.join(written),
+        }
+    }
+
     /// The certificates this machine trusts: a proxy may re-sign what builds download.
     pub(crate) fn ca_bundle(&self) -> Option<PathBuf> {
         let named = self.variables.get("SSL_CERT_FILE").map(PathBuf::from);
@@ -108,6 +122,14 @@ impl Here {
         let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
         let host = if host.trim().is_empty() { "unknown host" } else { host.trim() };
         format!("{}@{host}", user.as_deref().unwrap_or("somebody"))
+    }
+}
+
+#[cfg(test)]
+impl Here {
+    pub(crate) fn of(root: &Path, variables: &[(&str, &str)]) -> Here {
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        Here { root: root.to_owned(), variables: variables.iter().map(own).collect() }
     }
 }
 

@@ -17,6 +17,7 @@ mod project;
 mod report;
 mod rollout;
 mod runs;
+mod secrets;
 mod session;
 mod verbs;
 

@@ -592,6 +592,7 @@ pub(crate) fn manifest(
         ui_port: Some(settings.deploy.ui_port),
         schema: None,
         hosts: None,
+        secrets: settings.kept(),
         dagster: BTreeMap::new(),
         phases: Vec::new(),
     }

@@ -254,7 +254,7 @@ pub(crate) fn target(settings: &Settings) -> Target {
 pub(crate) fn login(settings: &Settings) -> Login {
     let deploy = &settings.deploy;
     match (&deploy.registry_user, &deploy.registry_password) {
-        (Some(user), Some(password)) => {
+        (Some(user), Some(password)) if !password.is_unread() => {
             Login::Basic { user: user.clone(), password: password.expose().to_owned() }
         }
         _ => Login::of_machine(&deploy.registry),

@@ -43,6 +43,9 @@ pub struct Manifest {
     /// not understand a newer one.
     #[serde(default)]
     pub schema: Option<String>,
+    /// Where secrets are kept that are kept elsewhere, by key; with the version that was read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
     /// Versions of the Dagster libraries, as the code server reports them.
     #[serde(default)]
     pub dagster: BTreeMap<String, String>,

@@ -436,6 +436,7 @@ pub(crate) mod tests {
             inputs: inputs(core),
             ui_port: Some(3000),
             schema: Some("29b539ebc72a".into()),
+            secrets: std::collections::BTreeMap::new(),
             dagster: std::collections::BTreeMap::new(),
             hosts: None,
             phases: Vec::new(),

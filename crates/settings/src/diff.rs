@@ -18,7 +18,7 @@ pub struct Difference {
 /// The keys whose values differ, in order.
 pub fn diff(left: &Resolved, right: &Resolved) -> Vec<Difference> {
     let keys: BTreeSet<&String> = left.values.keys().chain(right.values.keys()).collect();
-    let shown = |value: Option<&Value>| value.map(|it| it.shown().to_owned());
+    let shown = |value: Option<&Value>| value.map(Value::shown);
     let mut differences = Vec::new();
     for key in keys {
         let (one, other) = (left.value(key), right.value(key));

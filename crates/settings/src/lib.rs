@@ -2,6 +2,8 @@
 //!
 //! It never changes the process's environment and never reads it: the caller hands it over.
 
+mod reference;
+
 mod value;
 
 mod line;
@@ -25,6 +27,7 @@ pub use self::{
     diff::{Difference, diff},
     error::{Error, Problem},
     markdown::{describe, find, markdown},
+    reference::{Reference, Secret, Secrets, Store},
     resolve::{
         Deploy, Resolved, Settings, environments, is_testbed, peek, read, resolve, templates,
     },

@@ -13,6 +13,16 @@ pub fn markdown(templates: &[Template]) -> String {
 
 Each environment has a template in `env-templates/` and your own values in `.env.ENV` beside it, which never enters git.
 The process's environment wins over both. `cargo xtask env init ENV` asks for what is missing, `cargo xtask env check` looks at all of it.
+
+The value of a secret may say where the secret is kept; a deploy looks it up, once, when it needs it. Such a reference may stand in a template, since it is no secret.
+
+| | |
+| --- | --- |
+| `gcp-secret://[PROJECT/]NAME[@VERSION]` | Google's Secret Manager, by `gcloud`; the project is GOOGLE_CLOUD_PROJECT and the version the newest, if not said. The release records which version it was |
+| `op://VAULT/ITEM/FIELD` | 1Password, by `op` |
+| `pass://PATH` | the first line of what `pass show PATH` prints |
+| `file://PATH` | a file that only you may read, from the root of the checkout or `~/` |
+| `cmd://COMMAND` | what a shell command prints |
 "
     .to_owned();
     let mut section = "";

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    Error, Item, Origin, Problem, Template, Value,
+    Error, Item, Origin, Problem, Reference, Secret, Store, Template, Value,
     error::{did_you_mean, similar},
     line::{Line, parse},
     template::{is_placeholder, packages, seconds},
@@ -194,11 +194,45 @@ impl Resolved {
             if is_placeholder(value.expose()) {
                 problems.push(self.problem(item, value, format!("`{key}` is a placeholder still")));
             }
-            if let Err(why) = item.kind.check(value.expose(), &self.environment) {
+            let checked = match Reference::parse(value.expose()) {
+                // What is kept there is seen when it is looked up.
+                Some(parsed) if item.sensitive => parsed.map(|_| ()),
+                Some(Ok(it)) if it.store != Store::File => {
+                    Err("is a reference to a secret: mark it `# @sensitive`".to_owned())
+                }
+                _ => item.kind.check(value.expose(), &self.environment),
+            };
+            if let Err(why) = checked {
                 problems.push(self.problem(item, value, format!("`{key}` {why}")));
             }
         }
         self.problems.extend(problems);
+    }
+}
+
+impl Settings {
+    /// The secrets that are kept elsewhere and were not looked up yet, by key.
+    pub fn unread(&self) -> Vec<(&str, &Value)> {
+        let password = self.deploy.registry_password.iter();
+        let containers = self.containers.iter().map(|(key, value)| (key.as_str(), value));
+        let all = containers.chain(password.map(|it| ("DEPLOY_REGISTRY_PASSWORD", it)));
+        all.filter(|(_, value)| value.is_unread()).collect()
+    }
+
+    /// Puts secrets that were looked up into their places.
+    pub fn fill(&mut self, secrets: &BTreeMap<Reference, Secret>) {
+        for value in self.containers.values_mut().chain(&mut self.deploy.registry_password) {
+            if let Some(secret) = value.reference().and_then(|it| secrets.get(it)) {
+                value.fill(secret);
+            }
+        }
+    }
+
+    /// Where the containers' secrets are kept that are kept elsewhere, by key.
+    pub fn kept(&self) -> BTreeMap<String, String> {
+        let kept =
+            |(key, value): (&String, &Value)| Some((key.clone(), value.reference()?.to_string()));
+        self.containers.iter().filter_map(kept).collect()
     }
 }
 
@@ -450,6 +484,32 @@ DAGSTER_ENV=prod
                   .env.prod:5: `DAGSTER_ENV` must be one of dev, prod
                   env-templates/prod.env:3: `DEPLOY_HOST` has no value: give it one in .env.prod
                   env-templates/prod.env:8: `POSTGRES_PASSWORD` has no value: give it one in .env.prod"#]],
+        );
+    }
+
+    #[test]
+    fn a_secret_may_be_kept_elsewhere() {
+        let root = checkout("DEPLOY_HOST=vm\nPOSTGRES_PASSWORD=gcp-secret://db\n");
+        let mut settings = resolve(root.path(), "prod", &layer(&[]), &layer(&[])).unwrap();
+        assert_eq!(settings.containers["POSTGRES_PASSWORD"].shown(), "[secret] gcp-secret://db");
+        let [(key, value)] = settings.unread()[..] else { panic!("one is kept elsewhere") };
+        assert_eq!(key, "POSTGRES_PASSWORD");
+        let secret = Secret { text: "hunter2".into(), version: Some("7".into()) };
+        settings.fill(&BTreeMap::from([(value.reference().unwrap().clone(), secret)]));
+        assert_eq!(settings.containers["POSTGRES_PASSWORD"].expose(), "hunter2");
+        assert_eq!(settings.unread(), []);
+        assert_eq!(settings.kept(), layer(&[("POSTGRES_PASSWORD", "gcp-secret://db@7")]));
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_reference_is_whole_and_belongs_to_a_secret() {
+        refused(
+            "DEPLOY_HOST=op://a/b/c\nPOSTGRES_PASSWORD=op://a\n",
+            &expect![[r#"
+            the settings are not right:
+              .env.prod:1: `DEPLOY_HOST` is a reference to a secret: mark it `# @sensitive`
+              .env.prod:2: `POSTGRES_PASSWORD` must be op://VAULT/ITEM/FIELD"#]],
         );
     }
 

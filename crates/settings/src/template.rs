@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Problem,
+    Problem, Reference,
     line::{Line, parse, write},
 };
 
@@ -115,7 +115,7 @@ impl Template {
                     if let Some(Err(why)) = checked {
                         problem(format!("the default of `{}` {why}", item.key));
                     }
-                    if item.sensitive && item.default.is_some() {
+                    if item.sensitive && default.is_some_and(|it| Reference::parse(it).is_none()) {
                         problem(format!("`{}` is a secret: templates are in git", item.key));
                     }
                     if template.item(&item.key).is_some() {

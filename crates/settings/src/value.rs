@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::{Reference, Secret};
+
 /// A setting's value. It never prints itself: it may be a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Value {
@@ -10,6 +12,10 @@ pub struct Value {
     pub sensitive: bool,
     /// Where it came from.
     pub origin: Origin,
+    /// Of a secret that is kept elsewhere: where.
+    reference: Option<Reference>,
+    /// Whether the text is the reference still, and not what is kept there.
+    unread: bool,
 }
 
 /// Where a value came from; later ones win.
@@ -32,15 +38,41 @@ pub enum Origin {
 
 impl Value {
     pub(crate) fn new(text: impl Into<String>, sensitive: bool, origin: Origin) -> Value {
-        Value { text: text.into(), sensitive, origin }
+        let text = text.into();
+        let reference = Reference::parse(&text).and_then(Result::ok).filter(|_| sensitive);
+        let unread = reference.is_some();
+        Value { text, sensitive, origin, reference, unread }
     }
 
     /// What may be shown of it.
-    pub fn shown(&self) -> &str {
-        if self.sensitive { "[secret]" } else { &self.text }
+    pub fn shown(&self) -> String {
+        match &self.reference {
+            Some(reference) => format!("[secret] {reference}"),
+            None if self.sensitive => "[secret]".to_owned(),
+            None => self.text.clone(),
+        }
     }
 
-    /// The text itself. What it is given to must not show it.
+    /// Of a secret that is kept elsewhere: where, with the version once it is read.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.reference.as_ref()
+    }
+
+    /// Whether it is kept elsewhere and was not looked up yet.
+    pub fn is_unread(&self) -> bool {
+        self.unread
+    }
+
+    /// Puts what was looked up into its place.
+    pub(crate) fn fill(&mut self, secret: &Secret) {
+        self.text.clone_from(&secret.text);
+        self.unread = false;
+        if let Some(reference) = &mut self.reference {
+            reference.version.clone_from(&secret.version);
+        }
+    }
+
+    /// The text itself; the reference, while it is unread. What it is given to must not show it.
     pub fn expose(&self) -> &str {
         &self.text
     }

@@ -24,6 +24,7 @@ use crate::{
     project::Project,
     report::{self, Report},
     rollout::{self, Images, Rollout},
+    secrets,
     session::{self, Session},
     verbs::{doctor, tunnel},
 };
@@ -145,11 +146,12 @@ impl Deploy {
         let mut report = Report::new();
         let verb = if matches!(self.paper, Paper::CarryOut(_)) { "apply" } else { "deploy" };
         let audit = Audit::begin(here, verb);
-        let settings = self.settings(here, &mut report).await?;
+        let mut settings = self.settings(here, &mut report).await?;
         Here::require_location(&settings, &self.location)?;
         let project = Project::read(&here.root, &settings, &self.location)?;
         self.refuse_dirty(&project, &settings)?;
         refuse_tracked(here, &self.environment)?;
+        secrets::look_up(&mut settings, here, &mut report)?;
         let inputs = project.inputs(&settings);
 
         report.phase("connect");

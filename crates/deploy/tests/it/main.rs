@@ -115,6 +115,29 @@ fn production_takes_committed_files_only() {
 }
 
 #[test]
+fn a_secret_that_cannot_be_looked_up_stops_a_deploy_and_nothing_else() {
+    let root = checkout(&NOWHERE.replace("hunter2", "file://gone"));
+    check(
+        &root,
+        &["deploy", "prod", "--dry-run"],
+        &expect![[r#"
+        error: cannot read file://gone, which `POSTGRES_PASSWORD` (.env.prod:4) asks for
+          caused by: cannot read `ROOT/gone`
+          caused by: No such file or directory (os error 2)
+        hint: the file must be there, for your eyes only: chmod 600
+        exit 3"#]],
+    );
+    check(
+        &root,
+        &["status", "prod"],
+        &expect![[r#"
+        error: cannot reach `deployer@127.0.0.1`: connect to host 127.0.0.1 port 9: Connection refused
+        hint: check DEPLOY_HOST and DEPLOY_SSH_PORT, that the VM runs, and that its firewall lets SSH through
+        exit 6"#]],
+    );
+}
+
+#[test]
 fn values_that_git_holds_are_not_deployed() {
     let root = checkout(NOWHERE);
     git(&root, &["add", "--force", ".env.prod"]);
