@@ -13,7 +13,7 @@ use std::{
 };
 
 use exec::{Cmd, Host, Target};
-use images::{Context, Engine, Layer, Registry};
+use images::{Engine, Files, Layer, Registry};
 use release::ImageRef;
 use testbed::{Compose, Event, Login, Options, Testbed};
 
@@ -195,9 +195,8 @@ async fn a_layer_is_put_on_an_image_in_the_registry(facts: &BTreeMap<String, Str
     let checkout = tempfile::tempdir().unwrap();
     std::fs::create_dir(checkout.path().join("code")).unwrap();
     std::fs::write(checkout.path().join("code/a.py"), "answer = 42\n").unwrap();
-    std::fs::write(checkout.path().join("Dockerfile"), "FROM scratch\n").unwrap();
-    let context = Context::read(checkout.path(), Path::new("Dockerfile")).unwrap();
-    let layer = Layer::pack(&context.split(Path::new("code")).1, Path::new("/opt/app"));
+    let code = Files::read(checkout.path(), Path::new("code")).unwrap();
+    let layer = Layer::pack(&code, Path::new("/opt/app"));
     let labels = [("of".to_owned(), "a test".to_owned())].into();
 
     let base: ImageRef = facts["DEPLOY_POSTGRES_IMAGE"].parse().unwrap();
