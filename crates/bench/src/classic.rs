@@ -47,8 +47,8 @@ impl<'a> Classic<'a> {
         let window = checkout.window(3000);
         let classic = Classic { checkout, facts, registry, ssh, ssh_options, window };
         checkout.write(DOCKERFILE, &with_code(&checkout.read("compose/core.Dockerfile")));
-        let ignore = checkout.read("compose/core.Dockerfile.dockerignore");
-        checkout.write(&format!("{DOCKERFILE}.dockerignore"), &ignore);
+        let ignore = "*\n!pyproject.toml\n!uv.lock\n!dagster_core\n**/__pycache__\n**/.env*\n";
+        checkout.write(&format!("{DOCKERFILE}.dockerignore"), ignore);
         classic.push("dagster-core", DOCKERFILE);
         classic.push("dagster-platform", "compose/platform.Dockerfile");
         classic.upload();
