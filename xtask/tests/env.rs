@@ -76,6 +76,7 @@ fn each_value_is_shown_with_where_it_came_from_and_no_secret_is() {
               "problems": [],
               "settings": [
                 {
+                  "kept_in": null,
                   "key": "DEPLOY_HOST",
                   "origin": ".env.prod:1",
                   "sensitive": false,
@@ -83,6 +84,7 @@ fn each_value_is_shown_with_where_it_came_from_and_no_secret_is() {
                   "value": "vm-1"
                 },
                 {
+                  "kept_in": null,
                   "key": "DEPLOY_SSH_PORT",
                   "origin": "template",
                   "sensitive": false,
@@ -90,6 +92,7 @@ fn each_value_is_shown_with_where_it_came_from_and_no_secret_is() {
                   "value": "22"
                 },
                 {
+                  "kept_in": null,
                   "key": "POSTGRES_PASSWORD",
                   "origin": ".env.prod:2",
                   "sensitive": true,

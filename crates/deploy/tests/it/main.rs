@@ -75,7 +75,7 @@ fn every_problem_of_the_settings_is_told_at_once() {
               .env.prod:3: `POSTGRES_PASSWORD`: `$`, `\` and quotes are read in different ways; put the value into 'single quotes'
               .env.prod:2: `DEPLOY_REGISTRI` is not a key of env-templates/prod.env, did you mean `DEPLOY_REGISTRY`?
               env-templates/prod.env:19: `POSTGRES_PASSWORD` has no value: give it one in .env.prod
-              env-templates/prod.env:60: `DEPLOY_REGISTRY` has no value: give it one in .env.prod
+              env-templates/prod.env:61: `DEPLOY_REGISTRY` has no value: give it one in .env.prod
             exit 3"#]],
     );
 }
