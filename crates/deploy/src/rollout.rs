@@ -505,6 +505,8 @@ impl<'a> Rollout<'a> {
                 self.tell_migration();
                 Failure { exit: Exit::Undone, ..failure }
             }
+            // That is why the step failed, too.
+            Err(undo) if undo.error.is::<LockLost>() => undo,
             Err(undo) => Failure {
                 exit: Exit::NotUndone,
                 error: failure
