@@ -9,6 +9,10 @@ echo "now $(date +%s)"
 for tool in docker flock tar sync; do
   command -v "$tool" >/dev/null || echo "lack $tool"
 done
+# The engine is asked all of this at once: each answer takes its time.
+exec 3< <(docker ps --all --no-trunc --filter label=com.docker.compose.project \
+  --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}	{{.Ports}}' 2>/dev/null)
+exec 4< <([ -n "$4" ] || docker compose version --short 2>/dev/null)
 if ! root=$(docker info --format '{{.DockerRootDir}}' 2>&1); then
   case $root in *'permission denied'*) echo 'lack permission' ;; *) echo 'lack engine' ;; esac
   exit 0
@@ -16,7 +20,7 @@ fi
 echo "architecture $(uname -m)"
 if [ -n "$4" ]; then
   echo "compose $4"
-elif version=$(docker compose version --short 2>/dev/null); then
+elif version=$(cat <&4) && [[ $version =~ ^v?[0-9] ]]; then
   echo "compose docker compose ${version#v}"
 elif head -c 99 "$(command -v docker-compose)" 2>/dev/null | grep -q python; then
   # It takes a second to say more.
@@ -39,9 +43,7 @@ for release in "$dir"/releases/*/; do
   echo "manifest $(basename "$release") $(cat "$release/manifest.json" 2>/dev/null)"
 done
 
-containers=$(docker ps --all --no-trunc --filter label=com.docker.compose.project \
-  --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}	{{.Ports}}' |
-  grep -E "^dagster-$1(-core-[0-9a-z-]+)?	")
+containers=$(grep -E "^dagster-$1(-core-[0-9a-z-]+)?	" <&3)
 cut -f2-6 <<<"$containers" | sed -n 's/^./container &/p'
 # One that was told to finish its runs and stop is not to be started again by the engine.
 awk -F '\t' '$1 ~ /-core-/ && $5 == "running" { print $4 }' <<<"$containers" |
@@ -49,7 +51,7 @@ awk -F '\t' '$1 ~ /-core-/ && $5 == "running" { print $4 }' <<<"$containers" |
     --format '{{if eq .HostConfig.RestartPolicy.Name "no"}}{{.Name}}{{end}}' | sed -n 's,^/,retired ,p'
 
 # Somebody else's program on the UI's port would make the webserver fail to start.
-if ! grep -q ":$3->" <<<"$containers" && (exec 3<>"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then
+if ! grep -q ":$3->" <<<"$containers" && (exec 5<>"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then
   echo "ui_port_taken $3"
 fi
 exit 0
