@@ -110,7 +110,7 @@ impl Restore {
             let hint = refusal.hint();
             return Err(Failure::refused(refusal).hint(hint));
         }
-        self.confirm(&archive, &pairs, &sizes, &settings.deploy.host, &report)?;
+        self.confirm(&archive, &pairs, &sizes, &session, &report)?;
         let locked = session.locked(Audit::begin(here, "restore"), None, &report)?;
         let exchange = Exchange {
             locked: &locked,
@@ -148,9 +148,10 @@ impl Restore {
         archive: &Archive,
         pairs: &[(&str, &Database)],
         sizes: &std::collections::BTreeMap<String, u64>,
-        host: &str,
+        session: &Session<'_>,
         report: &Report,
     ) -> Result {
+        let host = &session.settings.deploy.host;
         report.say(&format!("the backup of {archive}\nreplaces on `{host}`:"));
         for (name, _) in pairs {
             let now = match sizes.get(*name) {
@@ -162,8 +163,7 @@ impl Restore {
         if self.yes || report.confirm("All that was written since is gone. Replace it? [y/N]") {
             return Ok(());
         }
-        Err(Failure::refused(anyhow!("not confirmed: nothing was changed"))
-            .hint("answer `y` at the terminal, or give --yes"))
+        Err(session.not_confirmed())
     }
 }
 

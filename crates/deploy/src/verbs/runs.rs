@@ -98,8 +98,7 @@ impl Heal {
         }
         report::eprint_line(&lines(&found.runs));
         if !self.yes && !report::confirm("Mark these runs as canceled? [y/N]") {
-            return Err(Failure::refused(anyhow!("not confirmed: nothing was changed"))
-                .hint("answer `y` at the terminal, or give --yes"));
+            return Err(session.not_confirmed());
         }
         let locked = session.locked(Audit::begin(here, "runs heal"), None, &Report::new())?;
         let healed = heal(&locked, &found.runs).await;
