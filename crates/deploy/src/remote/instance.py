@@ -17,36 +17,42 @@ home = os.environ["DAGSTER_HOME"] = tempfile.mkdtemp()
 with open(f"{home}/dagster.yaml", "w") as file:
     file.write(sys.stdin.read())
 
+
+def inspect() -> None:
+    """Tells what this image makes of dagster.yaml and of the database."""
+    # `migrate` need not wait for these.
+    import dagster
+    import dagster_postgres.event_log.event_log as event_log
+    from alembic.script import ScriptDirectory
+    from dagster._core.instance.ref import InstanceRef
+    from dagster_postgres.utils import pg_alembic_config
+
+    try:
+        ref = InstanceRef.from_dir(home)
+        # What Dagster itself makes of each part only when it is used.
+        for part in ("run_launcher", "run_coordinator", "scheduler", "compute_log_manager"):
+            getattr(ref, part)
+    except Exception as error:
+        # Of a configuration error the sentences, without the schema that it quotes.
+        for it in getattr(error, "errors", None) or [error]:
+            print(str(getattr(it, "message", it)).partition(" Expected: ")[0], file=sys.stderr)
+        sys.exit(43)
+
+    scripts = ScriptDirectory.from_config(pg_alembic_config(event_log.__file__))
+    schema = None
+    if sys.argv[1] == "inspect":
+        version = ref.event_storage.alembic_version()
+        schema = version[0] if version else None
+    known = schema is None or schema in {it.revision for it in scripts.walk_revisions()}
+    answer = {
+        "dagster": dagster.__version__,
+        "schema": schema,
+        "head": scripts.get_current_head(),
+        "known": known,
+    }
+    print(f"\ninstance {json.dumps(answer)}")
+
+
 if sys.argv[1] == "migrate":
     os.execvp("dagster", ["dagster", "instance", "migrate"])
-
-import dagster
-import dagster_postgres.event_log.event_log as event_log
-from alembic.script import ScriptDirectory
-from dagster._core.instance.ref import InstanceRef
-from dagster_postgres.utils import pg_alembic_config
-
-try:
-    ref = InstanceRef.from_dir(home)
-    # What Dagster itself makes of each part only when it is used.
-    for part in ("run_launcher", "run_coordinator", "scheduler", "compute_log_manager"):
-        getattr(ref, part)
-except Exception as error:
-    # Of a configuration error the sentences, without the schema that it quotes.
-    for it in getattr(error, "errors", None) or [error]:
-        print(str(getattr(it, "message", it)).partition(" Expected: ")[0], file=sys.stderr)
-    sys.exit(43)
-
-scripts = ScriptDirectory.from_config(pg_alembic_config(event_log.__file__))
-schema = None
-if sys.argv[1] == "inspect":
-    version = ref.event_storage.alembic_version()
-    schema = version[0] if version else None
-known = schema is None or schema in {it.revision for it in scripts.walk_revisions()}
-answer = {
-    "dagster": dagster.__version__,
-    "schema": schema,
-    "head": scripts.get_current_head(),
-    "known": known,
-}
-print(f"\ninstance {json.dumps(answer)}")
+inspect()
