@@ -88,6 +88,9 @@ const HEALED_ONE_OF: usize = 3;
 /// The platform is made for the test, and is not what is struck.
 const NOT_STRUCK: [&str; 2] = ["machine", "testbed"];
 
+/// How the steps begin that touch nothing on the host. In short they are not struck.
+const ELSEWHERE: [&str; 5] = ["connect", "find ", "build ", "push ", "tunnel"];
+
 /// No verb takes longer, on a busy machine.
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -143,7 +146,7 @@ impl Fault {
 pub enum Depth {
     /// Each step in each way, each strike healed by a whole deploy.
     Whole,
-    /// Each step once, in the ways by turns; some strikes follow upon each other unhealed, and the
+    /// Each step on the host once, in the ways by turns; some strikes follow upon each other unhealed, and the
     /// test job is run where it is struck only.
     Short,
 }
@@ -185,6 +188,9 @@ impl<'a> Range<'a> {
             };
             let mut steps = self.steps[scene as usize].iter();
             let next = steps.find_map(|step| {
+                if self.depth == Depth::Short && ELSEWHERE.iter().any(|it| step.starts_with(it)) {
+                    return None;
+                }
                 let key = |fault: Fault| match self.depth {
                     Depth::Whole => (step.clone(), Some(fault)),
                     Depth::Short => (step.clone(), None),

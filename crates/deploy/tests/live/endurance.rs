@@ -7,7 +7,7 @@ use crate::DEPLOY;
 #[test]
 fn deploys_and_rollbacks_by_turns_lose_no_run_and_no_request() {
     let checkout = Checkout::new("endurance", DEPLOY);
-    let seen = endure(&checkout, 4, |line| eprintln!("{line}"));
+    let seen = endure(&checkout, 3, |line| eprintln!("{line}"));
     eprintln!("{}\n{}", seen.table(), seen.uses_table());
     assert!(seen.is_fine(), "{seen:#?}");
     for origin in ["started", "scheduled", "sensed"] {
