@@ -284,9 +284,10 @@ impl Checkout {
     /// The memory that the VM uses, in MiB.
     pub fn memory(&self) -> u64 {
         // That of its processes; what the kernel caches of files is given back when it is needed.
-        let script =
-            "awk '/^VmRSS/ { sum += $2 } END { print int(sum / 1024) }' /proc/[0-9]*/status";
-        self.on_host(&format!("{script} 2>/dev/null || true")).trim().parse().unwrap()
+        // (One that ends meanwhile has no file any more.)
+        let script = "cat /proc/[0-9]*/status 2>/dev/null | \
+                      awk '/^VmRSS/ { sum += $2 } END { print int(sum / 1024) }'";
+        self.on_host(script).trim().parse().unwrap()
     }
 
     /// Turns the VM off and on.
