@@ -131,7 +131,8 @@ impl Ours {
         let image = self.image();
         let script = format!(
             "began=$(date +%s.%N)
-             id=$(docker run --detach --network dagster-prod {image})
+             id=$(docker run --detach --network dagster-prod {image} dagster api grpc \
+               --host 0.0.0.0 --port 4000 --module-name dagster_core.definitions)
              address=$(docker inspect --format \
                '{{{{range .NetworkSettings.Networks}}}}{{{{.IPAddress}}}}{{{{end}}}}' $id)
              until (exec 3<>/dev/tcp/$address/4000) 2>/dev/null; do sleep 0.02; done
