@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::as_string::as_string;
+
 /// Where an image is: `registry/repository[:tag][@digest]`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -124,26 +126,8 @@ impl fmt::Display for Digest {
     }
 }
 
-macro_rules! as_string {
-    ($type:ty) => {
-        impl TryFrom<String> for $type {
-            type Error = ParseImageRefError;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(it: $type) -> String {
-                it.to_string()
-            }
-        }
-    };
-}
-
-as_string!(ImageRef);
-as_string!(Digest);
+as_string!(ImageRef, ParseImageRefError);
+as_string!(Digest, ParseImageRefError);
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,8 @@
 
 mod age;
 
+mod as_string;
+
 mod image_ref;
 
 mod release_id;

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{LOCATION, ReleaseId};
+use crate::{LOCATION, ReleaseId, as_string::as_string};
 
 /// A code location: one Python package of the team, released and rolled back by itself.
 ///
@@ -65,19 +65,7 @@ impl FromStr for Location {
     }
 }
 
-impl TryFrom<String> for Location {
-    type Error = ParseLocationError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Location> for String {
-    fn from(it: Location) -> String {
-        it.0
-    }
-}
+as_string!(Location, ParseLocationError);
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -105,17 +105,7 @@ mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::{Change, Fingerprint};
-
-    fn inputs(core: &str) -> Inputs {
-        let of = |text: &str| Fingerprint::of([text.as_bytes()]);
-        Inputs {
-            core: of(core),
-            core_settings: of("core settings"),
-            platform: of("platform"),
-            platform_settings: of("platform settings"),
-        }
-    }
+    use crate::{Change, plan::tests::inputs};
 
     fn plan(from: &str, changes: Vec<Change>) -> Plan {
         Plan {

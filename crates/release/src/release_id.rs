@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, macros::format_description};
 
+use crate::as_string::as_string;
+
 /// When and from which commit a release was made: `20261123-142233-abc1234`.
 ///
 /// It sorts by time, and may stand in a host name, a Compose project and a path.
@@ -55,19 +57,7 @@ impl FromStr for ReleaseId {
     }
 }
 
-impl TryFrom<String> for ReleaseId {
-    type Error = ParseReleaseIdError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<ReleaseId> for String {
-    fn from(id: ReleaseId) -> String {
-        id.0
-    }
-}
+as_string!(ReleaseId, ParseReleaseIdError);
 
 impl fmt::Display for ReleaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
