@@ -17,7 +17,7 @@ WORKSPACE = Path("/opt/dagster/workspace/workspace.yaml")
 ALIVE = Path("/tmp/daemon-alive")
 
 # Seconds between two looks at threads and file: a rollback waits for it.
-controller.THREAD_CHECK_INTERVAL = 0.2  # type: ignore[assignment]
+controller.THREAD_CHECK_INTERVAL = 0.05  # type: ignore[assignment]
 refresh_when_due = controller.DagsterDaemonController.check_workspace_freshness
 
 

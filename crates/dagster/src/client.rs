@@ -16,8 +16,8 @@ use crate::{
     queries::{self, Query},
 };
 
-/// Between two looks at something that is awaited.
-pub(crate) const POLL: Duration = Duration::from_millis(100);
+/// Between two looks at something that is awaited: at first, and later.
+const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(100));
 
 /// A webserver of Dagster on a local port.
 #[derive(Debug, Clone)]
@@ -78,24 +78,38 @@ impl Client {
     pub async fn location(&self, name: &str) -> Result<Location> {
         let answer =
             self.union(&queries::WORKSPACE, json!({}), "/workspaceOrError", "Workspace").await?;
-        let workspace: answer::Workspace = parse(&queries::WORKSPACE, answer)?;
-        let entry = workspace.location_entries.into_iter().find(|it| it.name == name);
-        let state = match entry.map(|it| it.location_or_load_error) {
-            None => LocationState::Missing,
-            Some(None) => LocationState::Loading,
-            Some(Some(answer::LocationOrLoadError::PythonError(error))) => {
-                LocationState::Failed { error }
+        location(&queries::WORKSPACE, answer, name)
+    }
+
+    /// A code location and the daemon's threads, at one moment.
+    pub async fn look(&self, name: &str) -> Result<(Location, Vec<Daemon>)> {
+        let query = &queries::LOOK;
+        let mut answer: Value = self.ask(query, json!({}), "").await?;
+        let workspace = member(query, answer["workspaceOrError"].take(), "Workspace")?;
+        Ok((location(query, workspace, name)?, take(query, answer, DAEMONS)?))
+    }
+
+    /// The code that a location serves; an error if it serves none.
+    pub async fn code(&self, location: &str) -> Result<Code> {
+        let name = || location.to_owned();
+        match self.location(location).await?.state {
+            LocationState::Loaded(code) => Ok(code),
+            LocationState::Failed { error } => {
+                Err(Error::NotServed { location: name(), source: Some(Box::new(error)) })
             }
-            Some(Some(answer::LocationOrLoadError::RepositoryLocation(it))) => {
-                LocationState::Loaded(it.into())
+            LocationState::Loading | LocationState::Missing => {
+                Err(Error::NotServed { location: name(), source: None })
             }
-        };
-        Ok(Location { name: name.to_owned(), state })
+        }
     }
 
     /// What a location defines, and which schedules and sensors are on.
     pub async fn definitions(&self, location: &str) -> Result<Definitions> {
-        let code = self.code(location).await?;
+        self.definitions_of(location, &self.code(location).await?).await
+    }
+
+    /// The same, of code that was asked for before.
+    pub async fn definitions_of(&self, location: &str, code: &Code) -> Result<Definitions> {
         let selector =
             json!({"repositoryLocationName": location, "repositoryName": code.repository});
         let answer = self
@@ -111,7 +125,7 @@ impl Client {
 
     /// The daemon's threads.
     pub async fn daemons(&self) -> Result<Vec<Daemon>> {
-        self.ask(&queries::DAEMONS, json!({}), "/instance/daemonHealth/allDaemonStatuses").await
+        self.ask(&queries::DAEMONS, json!({}), DAEMONS).await
     }
 
     /// The runs in one of these states, newest first.
@@ -357,19 +371,6 @@ impl Client {
         }
     }
 
-    async fn code(&self, location: &str) -> Result<Code> {
-        let name = || location.to_owned();
-        match self.location(location).await?.state {
-            LocationState::Loaded(code) => Ok(code),
-            LocationState::Failed { error } => {
-                Err(Error::NotServed { location: name(), source: Some(Box::new(error)) })
-            }
-            LocationState::Loading | LocationState::Missing => {
-                Err(Error::NotServed { location: name(), source: None })
-            }
-        }
-    }
-
     /// Asks for a union, of which one member means success.
     async fn union(
         &self,
@@ -378,27 +379,7 @@ impl Client {
         at: &str,
         success: &str,
     ) -> Result<Value> {
-        let answer: Value = self.ask(query, variables, at).await?;
-        let kind = answer["__typename"].as_str().unwrap_or_default().to_owned();
-        if kind == success {
-            return Ok(answer);
-        }
-        if kind == "PythonError" {
-            return Err(Error::Python {
-                query: query.name,
-                source: Box::new(parse(query, answer)?),
-            });
-        }
-        let message = match (answer["message"].as_str(), answer["errors"].as_array()) {
-            (Some(message), _) => message.to_owned(),
-            (None, Some(errors)) => {
-                let errors: Vec<_> =
-                    errors.iter().filter_map(|it| it["message"].as_str()).collect();
-                errors.join("; ")
-            }
-            (None, None) => kind.clone(),
-        };
-        Err(Error::Refused { query: query.name, kind, message })
+        member(query, self.ask(query, variables, at).await?, success)
     }
 
     /// Asks, and takes what stands at a place of the answer.
@@ -431,6 +412,46 @@ impl Client {
     }
 }
 
+/// Where an answer has the daemon's threads.
+const DAEMONS: &str = "/instance/daemonHealth/allDaemonStatuses";
+
+/// A location of a workspace.
+fn location(query: &Query, workspace: Value, name: &str) -> Result<Location> {
+    let workspace: answer::Workspace = parse(query, workspace)?;
+    let entry = workspace.location_entries.into_iter().find(|it| it.name == name);
+    let state = match entry.map(|it| it.location_or_load_error) {
+        None => LocationState::Missing,
+        Some(None) => LocationState::Loading,
+        Some(Some(answer::LocationOrLoadError::PythonError(error))) => {
+            LocationState::Failed { error }
+        }
+        Some(Some(answer::LocationOrLoadError::RepositoryLocation(it))) => {
+            LocationState::Loaded(it.into())
+        }
+    };
+    Ok(Location { name: name.to_owned(), state })
+}
+
+/// The member of a union that means success.
+fn member(query: &Query, answer: Value, success: &str) -> Result<Value> {
+    let kind = answer["__typename"].as_str().unwrap_or_default().to_owned();
+    if kind == success {
+        return Ok(answer);
+    }
+    if kind == "PythonError" {
+        return Err(Error::Python { query: query.name, source: Box::new(parse(query, answer)?) });
+    }
+    let message = match (answer["message"].as_str(), answer["errors"].as_array()) {
+        (Some(message), _) => message.to_owned(),
+        (None, Some(errors)) => {
+            let errors: Vec<_> = errors.iter().filter_map(|it| it["message"].as_str()).collect();
+            errors.join("; ")
+        }
+        (None, None) => kind.clone(),
+    };
+    Err(Error::Refused { query: query.name, kind, message })
+}
+
 fn take<T: DeserializeOwned>(query: &Query, mut answer: Value, at: &str) -> Result<T> {
     parse(query, answer.pointer_mut(at).map(Value::take).unwrap_or_default())
 }
@@ -457,11 +478,12 @@ fn list(names: &BTreeSet<String>) -> String {
 pub(crate) struct Wait {
     limit: Duration,
     end: Instant,
+    pause: Duration,
 }
 
 impl Wait {
     pub(crate) fn new(limit: Duration) -> Wait {
-        Wait { limit, end: Instant::now() + limit }
+        Wait { limit, end: Instant::now() + limit, pause: POLL.0 }
     }
 
     /// Pauses, or fails when there is no time left.
@@ -473,7 +495,8 @@ impl Wait {
         if Instant::now() >= self.end {
             return Err(Error::TimedOut { what: what(), seconds: self.limit.as_secs(), last });
         }
-        sleep(POLL).await;
+        sleep(self.pause).await;
+        self.pause = POLL.1.min(self.pause + POLL.0);
         Ok(())
     }
 }

@@ -21,16 +21,34 @@ pub(crate) const RELOAD: Query = Query {
         ... on UnauthorizedError { message } ...Error } }",
 };
 
-pub(crate) const WORKSPACE: Query = Query {
-    name: "Workspace",
-    text: "query Workspace { workspaceOrError { __typename
+macro_rules! workspace {
+    () => {
+        "workspaceOrError { __typename
         ... on Workspace { locationEntries { name locationOrLoadError { __typename
             ... on RepositoryLocation {
                 serverId dagsterLibraryVersions { name version }
                 repositories { name displayMetadata { key value } } }
             ...Error } } }
-        ...Error } }",
-};
+        ...Error }"
+    };
+}
+
+macro_rules! daemons {
+    () => {
+        "instance { daemonHealth { allDaemonStatuses {
+        daemonType required healthy lastHeartbeatTime lastHeartbeatErrors { ...Error } } } }"
+    };
+}
+
+pub(crate) const WORKSPACE: Query =
+    Query { name: "Workspace", text: concat!("query Workspace { ", workspace!(), " }") };
+
+pub(crate) const DAEMONS: Query =
+    Query { name: "Daemons", text: concat!("query Daemons { ", daemons!(), " }") };
+
+/// Both, in one round trip.
+pub(crate) const LOOK: Query =
+    Query { name: "Look", text: concat!("query Look { ", workspace!(), " ", daemons!(), " }") };
 
 pub(crate) const DEFINITIONS: Query = Query {
     name: "Definitions",
@@ -44,12 +62,6 @@ pub(crate) const DEFINITIONS: Query = Query {
             sensors { name minIntervalSeconds targets { pipelineName } defaultStatus
                 sensorState { status } } }
         ... on RepositoryNotFoundError { message } ...Error } }",
-};
-
-pub(crate) const DAEMONS: Query = Query {
-    name: "Daemons",
-    text: "query Daemons { instance { daemonHealth { allDaemonStatuses {
-        daemonType required healthy lastHeartbeatTime lastHeartbeatErrors { ...Error } } } } }",
 };
 
 pub(crate) const RUNS: Query = Query {

@@ -111,7 +111,7 @@ pub async fn verify(
     let mut wait = Wait::new(*deadline);
     let mut last = String::new();
     loop {
-        let seen = match look(client, location).await {
+        let seen = match client.look(location).await {
             Ok((seen, daemons)) => match verdict(&seen, &daemons, expected) {
                 Verdict::Pass(served) => return Ok(served),
                 Verdict::Fail(source) => {
@@ -128,10 +128,6 @@ pub async fn verify(
         wait.pause(|| "the new code to be served".to_owned(), seen.clone()).await?;
         last = seen;
     }
-}
-
-async fn look(client: &Client, location: &str) -> Result<(Location, Vec<Daemon>)> {
-    Ok((client.location(location).await?, client.daemons().await?))
 }
 
 #[cfg(test)]

@@ -59,19 +59,46 @@ impl Workshop<'_> {
 
     /// Python and the libraries of `uv.lock`, without the code.
     pub(crate) async fn base(&self, report: &mut Report) -> Result<Remote> {
+        report.phase("find base");
+        match self.find_base().await? {
+            Some(found) => {
+                report.end("the registry has it");
+                Ok(found)
+            }
+            None => self.make_base(report).await,
+        }
+    }
+
+    async fn find_base(&self) -> Result<Option<Remote>> {
         let base = &self.project.core.base;
-        self.provide("base", base, &format!("base-{}", base.fingerprint.short()), report).await
+        self.find(&self.base_name()?, &base.fingerprint).await
+    }
+
+    async fn make_base(&self, report: &mut Report) -> Result<Remote> {
+        self.make("base", &self.project.core.base, &self.base_name()?, report).await
+    }
+
+    fn base_name(&self) -> Result<ImageRef> {
+        let base = &self.project.core.base;
+        self.name(base.name, &format!("base-{}", base.fingerprint.short()))
     }
 
     /// The code on its base.
     async fn code(&self, code: &Code, report: &mut Report) -> Result<ImageRef> {
         let image = self.name(code.base.name, code.fingerprint.short())?;
         report.phase("find core");
-        if let Some(found) = self.find(&image, &code.fingerprint).await? {
+        // Both at once: most often it is the base that is there.
+        let (found, base) =
+            tokio::try_join!(self.find(&image, &code.fingerprint), self.find_base())?;
+        if let Some(found) = found {
             report.end("the registry has it");
             return Ok(found.image);
         }
-        let base = self.base(report).await?;
+        report.end(if base.is_some() { "not yet; its base is there" } else { "nor its base" });
+        let base = match base {
+            Some(found) => found,
+            None => self.make_base(report).await?,
+        };
         report.phase("push core");
         let layer = Layer::pack(&code.files, Path::new(CODE_IN_IMAGE));
         let labels = self.labels(&code.fingerprint, true);
@@ -83,34 +110,33 @@ impl Workshop<'_> {
     /// Webserver and daemon.
     async fn platform(&self, report: &mut Report) -> Result<ImageRef> {
         let recipe = &self.project.platform;
-        Ok(self.provide("platform", recipe, recipe.fingerprint.short(), report).await?.image)
+        let image = self.name(recipe.name, recipe.fingerprint.short())?;
+        report.phase("find platform");
+        if let Some(found) = self.find(&image, &recipe.fingerprint).await? {
+            report.end("the registry has it");
+            return Ok(found.image);
+        }
+        Ok(self.make("platform", recipe, &image, report).await?.image)
     }
 
-    /// Finds an image in the registry, or builds and pushes it.
-    async fn provide(
+    /// Builds an image and pushes it.
+    async fn make(
         &self,
         what: &str,
         recipe: &Recipe,
-        tag: &str,
+        image: &ImageRef,
         report: &mut Report,
     ) -> Result<Remote> {
-        let image = self.name(recipe.name, tag)?;
-        report.phase(&format!("find {what}"));
-        if let Some(found) = self.find(&image, &recipe.fingerprint).await? {
-            report.end("the registry has it");
-            return Ok(found);
-        }
-
         report.phase(&format!("build {what}"));
         let engine = Engine::local().await?;
         let mut steps = Steps::default();
-        let build = self.build(recipe, &image);
+        let build = self.build(recipe, image);
         engine.build(&build, &mut |progress| steps.note(&progress, report)).await?;
         report.end(&format!("{} steps, {} cached", steps.all, steps.cached));
 
         report.phase(&format!("push {what}"));
         let digest = engine
-            .push(&image, self.login, &mut |progress| report.now(&progress.to_string()))
+            .push(image, self.login, &mut |progress| report.now(&progress.to_string()))
             .await?;
         report.end(&digest.as_str()[..19]);
         let image = image.with_digest(digest);

@@ -162,8 +162,14 @@ impl<'a> Rollout<'a> {
         let mut pulled = 0;
         let host = &self.settings.deploy.host;
         let Manifest { core_image, platform_image, postgres_image, .. } = &mut self.manifest;
-        for image in [core_image, platform_image, postgres_image] {
-            if engine.image(image).await?.is_none() {
+        let (core, platform, postgres) = tokio::try_join!(
+            engine.image(core_image),
+            engine.image(platform_image),
+            engine.image(postgres_image)
+        )?;
+        let images = [(core_image, core), (platform_image, platform), (postgres_image, postgres)];
+        for (image, mut found) in images {
+            if found.is_none() {
                 let report = &self.report;
                 engine
                     .pull(image, &self.login, &mut |it| report.now(&it.to_string()))
@@ -175,7 +181,9 @@ impl<'a> Rollout<'a> {
             }
             if image.digest().is_none() {
                 // By digest from here on: a moved tag must not change what a restart runs.
-                let found = engine.image(image).await?;
+                if found.is_none() {
+                    found = engine.image(image).await?;
+                }
                 let digest = found.and_then(|it| it.digests.into_iter().next());
                 if let Some(digest) = digest {
                     *image = image.with_digest(digest);
@@ -324,16 +332,16 @@ impl<'a> Rollout<'a> {
 
     /// Lets the webserver, and it alone, load the new definitions.
     async fn check(&self) -> Result<String> {
-        let dagster = self.dagster().await?;
-        self.candidate(Some(&self.manifest.id))?;
-        dagster.reload_workspace().await?;
-        let found = dagster.definitions(CANDIDATE).await;
-        let fits = self.refuse_skew(&dagster).await;
-        // The webserver hears of it with the switch, or when this is undone.
-        self.candidate(None)?;
-        let found = found.context("the new code has no definitions that Dagster can load")?;
-        fits?;
-        let dagster::Definitions { jobs, assets, schedules, sensors } = found;
+        let dagster = self.candidate(Some(&self.manifest.id)).await?;
+        let found = async {
+            let code = dagster.code(CANDIDATE).await?;
+            let definitions = dagster.definitions_of(CANDIDATE, &code).await?;
+            Ok::<_, dagster::Error>((code, definitions))
+        };
+        let found = found.await.context("the new code has no definitions that Dagster can load")?;
+        let (code, definitions) = found;
+        self.refuse_skew(&code)?;
+        let dagster::Definitions { jobs, assets, schedules, sensors } = definitions;
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
         Ok([
             count(jobs.len(), "job"),
@@ -344,11 +352,15 @@ impl<'a> Rollout<'a> {
         .join(", "))
     }
 
-    fn candidate(&self, id: Option<&ReleaseId>) -> Result {
-        let path = format!("{}/candidate.yaml", self.observed.layout.workspace());
+    /// Lets the webserver load a code server as the candidate, or none. Answers whom to ask of it.
+    async fn candidate(&self, id: Option<&ReleaseId>) -> Result<dagster::Client> {
+        let dagster = self.dagster().await?;
+        let workspace = self.observed.layout.workspace();
+        let args = [workspace.as_str(), &self.ui_port.to_string()];
         let container = id.map(|it| self.observed.layout.core_container(it));
-        self.session.write(&path, "644", candidate_yaml(container.as_deref()))?;
-        Ok(())
+        let content = candidate_yaml(container.as_deref()).into_bytes();
+        self.session.run("load the new definitions", remote::CANDIDATE, &args, content)?;
+        Ok(dagster)
     }
 
     /// Points webserver and daemon to a code server, or to none. Answers when.
@@ -526,11 +538,8 @@ impl<'a> Rollout<'a> {
         if let Some(before) = stood.filter(|_| touched) {
             self.platform(before)?;
         }
-        if done.contains(&Step::Check) {
-            self.candidate(None)?;
-            if !done.contains(&Step::Switch) {
-                self.dagster().await?.reload_workspace().await?;
-            }
+        if done.contains(&Step::Check) && !done.contains(&Step::Switch) {
+            self.candidate(None).await?;
         }
         if done.contains(&Step::Switch) {
             let since = self.switch(self.plan.from.as_ref()).await?;

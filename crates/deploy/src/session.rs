@@ -52,6 +52,8 @@ pub(crate) mod remote {
 
     // These change something.
     pub(crate) const WRITE: Script = Script(include_str!("remote/write.sh"));
+    pub(crate) const CANDIDATE: Script =
+        Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/candidate.sh")));
     pub(crate) const SWITCH: Script =
         Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh")));
     pub(crate) const INSPECT: Script = Script(include_str!("remote/inspect.sh"));

@@ -39,6 +39,13 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Output {
+        let std::process::Output { status, stdout, stderr } = output;
+        Output { status: Status(status), stdout, stderr }
+    }
+}
+
 impl Status {
     /// Whether it is zero.
     pub fn success(self) -> bool {
@@ -154,9 +161,7 @@ impl Cmd {
     /// Runs what was made of this command.
     pub(crate) fn finish(&self, expression: &duct::Expression) -> Result<Output, Error> {
         let run = expression.stderr_capture().unchecked().run();
-        let output = run.map_err(|source| self.not_run(source))?;
-        let status = Status(output.status);
-        Ok(Output { status, stdout: output.stdout, stderr: output.stderr })
+        run.map(Output::from).map_err(|source| self.not_run(source))
     }
 
     /// Runs it here; it must succeed. Answers its standard output without the last line's end.

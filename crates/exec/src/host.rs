@@ -1,14 +1,14 @@
 //! A host, over one SSH connection.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
@@ -18,7 +18,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{Cmd, Error, Output, Target, cmd::last_lines};
+use crate::{
+    Cmd, Error, Output, Target,
+    cmd::last_lines,
+    shell::{Shell, spawn},
+};
 
 /// A connected host.
 ///
@@ -31,7 +35,11 @@ pub struct Host {
     /// Holds the control socket and forwarded sockets; short, since a socket's path must be.
     dir: TempDir,
     master: Child,
+    /// Open in advance, for the next call.
+    shell: Mutex<Option<Shell>>,
     sockets: AtomicUsize,
+    /// Ports there that are reachable at any port here.
+    ports: Mutex<BTreeMap<u16, u16>>,
 }
 
 /// A file to upload.
@@ -76,15 +84,25 @@ impl Host {
         args.extend(["--".into(), target.destination.clone().into()]);
         args.push("echo connected && exec cat >/dev/null".into());
         let mut master = spawn(&args, stderr.into())?;
-        let mut answer = String::new();
-        let stdout = master.stdout.take().expect("it was asked for");
+        // It appears once we are let in.
+        let ready = socket(&dir);
+        while !ready.exists() && matches!(master.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let mut host = Host {
+            target: target.clone(),
+            dir,
+            master,
+            shell: Mutex::default(),
+            sockets: AtomicUsize::new(0),
+            ports: Mutex::default(),
+        };
+        // Its round trips are made beside those that follow.
+        host.replenish();
+        let stdout = host.master.stdout.take().expect("it was asked for");
         // A login script may talk first.
-        let connected = BufReader::new(stdout)
-            .lines()
-            .map_while(Result::ok)
-            .inspect(|line| line.clone_into(&mut answer))
-            .any(|line| line == "connected");
-        let host = Host { target: target.clone(), dir, master, sockets: AtomicUsize::new(0) };
+        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
+        let connected = lines.any(|line| line == "connected");
         if connected {
             Ok(host)
         } else {
@@ -95,8 +113,7 @@ impl Host {
 
     /// Runs a command there; the caller judges how it ended.
     pub fn output(&self, cmd: &Cmd) -> Result<Output, Error> {
-        let output = self.call(cmd)?.apart().output()?;
-        self.check(output)
+        self.check(self.shell()?.output(cmd)?)
     }
 
     /// Runs a command there; it must succeed. Answers its standard output.
@@ -186,10 +203,16 @@ impl Host {
     /// Makes a loopback port there reachable on our loopback: on `wanted`, or the next port that
     /// is free; 0 is any. Answers the port.
     pub fn forward_port(&self, remote: u16, wanted: u16) -> Result<u16, Error> {
+        if let (0, Some(&local)) = (wanted, lock(&self.ports).get(&remote)) {
+            return Ok(local);
+        }
         let mut why = String::new();
         for local in candidates(wanted) {
             match self.forward(&format!("127.0.0.1:{local}:127.0.0.1:{remote}")) {
-                Ok(()) => return Ok(local),
+                Ok(()) => {
+                    lock(&self.ports).insert(remote, local);
+                    return Ok(local);
+                }
                 // Somebody took it between our look and ssh's.
                 Err(said) => why = said,
             }
@@ -200,28 +223,21 @@ impl Host {
     /// Starts a process there that lives until the answer is dropped. Its first line of output is
     /// awaited.
     pub fn hold(&self, cmd: &Cmd) -> Result<Held, Error> {
-        let mut args = self.options();
-        args.push(cmd.line()?);
-        let mut process = spawn(&args, Stdio::piped())?;
+        let (mut process, input) = self.shell()?.hold(cmd)?;
         let mut answer = String::new();
         let mut output = BufReader::new(process.stdout.take().expect("its output was asked for"));
         let read = output.read_line(&mut answer);
         if read.is_err() || answer.is_empty() {
-            drop(process.stdin.take());
+            drop(input);
             let output = process
                 .wait_with_output()
                 .map_err(|source| Error::Run { cmd: cmd.to_string(), source })?;
-            let output = Output {
-                status: output.status.into(),
-                stdout: output.stdout,
-                stderr: output.stderr,
-            };
-            return match self.check(output).and_then(|output| cmd.checked(&output)) {
+            return match self.check(output.into()).and_then(|output| cmd.checked(&output)) {
                 Ok(_) => Err(self.lost()),
                 Err(error) => Err(error),
             };
         }
-        let input = Arc::new(Mutex::new(process.stdin.take()));
+        let input = Arc::new(Mutex::new(Some(input)));
         let answer = answer.trim_end().to_owned();
         Ok(Held { process, answer, output, input, beat: None })
     }
@@ -238,6 +254,22 @@ impl Host {
 
     fn lost(&self) -> Error {
         Error::Lost { host: self.target.destination.clone() }
+    }
+
+    /// A shell that is there already, or will soon be.
+    fn shell(&self) -> Result<Shell, Error> {
+        let spare = lock(&self.shell).take();
+        let shell = match spare.and_then(Shell::waiting) {
+            Some(it) => it,
+            None => Shell::start(self.options())?,
+        };
+        self.replenish();
+        Ok(shell)
+    }
+
+    /// Opens the shell of the next call.
+    fn replenish(&self) {
+        *lock(&self.shell) = Shell::start(self.options()).ok();
     }
 
     fn call(&self, cmd: &Cmd) -> Result<Cmd, Error> {
@@ -293,6 +325,9 @@ impl Drop for Host {
         /// It says goodbye to the far end, whose answer nobody needs.
         const GOODBYE: Duration = Duration::from_millis(200);
 
+        if let Some(shell) = lock(&self.shell).take() {
+            shell.end();
+        }
         drop(self.master.stdin.take());
         let _ = self.control("exit", &[]);
         let since = Instant::now();
@@ -347,7 +382,7 @@ impl Held {
 }
 
 fn tell(input: &Mutex<Option<ChildStdin>>, line: &str) -> bool {
-    let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut input = lock(input);
     let line = format!("{line}\n");
     input.as_mut().is_some_and(|it| it.write_all(line.as_bytes()).is_ok())
 }
@@ -359,9 +394,13 @@ impl Drop for Held {
             let _ = thread.join();
         }
         // The end of its input is what it waits for.
-        drop(self.input.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.input).take());
         let _ = self.process.wait();
     }
+}
+
+fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+    it.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn socket(dir: &TempDir) -> PathBuf {
@@ -396,25 +435,6 @@ pub(crate) fn candidates(wanted: u16) -> impl Iterator<Item = u16> {
     };
     let range = if wanted == 0 { 0..=0 } else { wanted..=wanted.saturating_add(100) };
     range.filter_map(free)
-}
-
-/// Starts `ssh` with pipes to its input and output. A child of its own kind: `duct` has no input
-/// that stays open.
-#[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
-fn spawn(args: &[OsString], stderr: Stdio) -> Result<Child, Error> {
-    let cmd = || Cmd::new("ssh").args(args).to_string();
-    Command::new("ssh")
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(stderr)
-        // Ctrl-C in this terminal is for us: what is begun there may have to be undone.
-        .process_group(0)
-        .spawn()
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { program: "ssh".to_owned() },
-            _ => Error::Run { cmd: cmd(), source },
-        })
 }
 
 #[cfg(test)]

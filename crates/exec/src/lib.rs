@@ -8,6 +8,8 @@ mod running;
 
 mod target;
 
+mod shell;
+
 mod host;
 
 mod tunnel;

@@ -22,8 +22,10 @@ use crate::{
     layer::{Description, digest},
 };
 
-/// Who we are to a registry, and for what machines its images shall be.
+/// A registry, who we are to it, and for what machines its images shall be.
 pub struct Registry {
+    host: String,
+    client: OnceCell<Client>,
     login: Login,
     auth: OnceCell<RegistryAuth>,
     architecture: String,
@@ -40,10 +42,19 @@ pub struct Remote {
 }
 
 impl Registry {
-    /// Nothing is asked yet. The architecture is called as images call it: `amd64`. What
-    /// certificates are trusted beside the well-known ones, `ca_bundle` holds.
-    pub fn new(login: Login, architecture: &str, ca_bundle: Option<&Path>) -> Registry {
+    /// The registry that the name of a repository begins with; nothing is asked yet. The
+    /// architecture is called as images call it: `amd64`. What certificates are trusted beside the
+    /// well-known ones, `ca_bundle` holds.
+    pub fn new(
+        repository: &str,
+        login: Login,
+        architecture: &str,
+        ca_bundle: Option<&Path>,
+    ) -> Registry {
+        let host = repository.split('/').next().unwrap_or(repository);
         Registry {
+            host: host.to_owned(),
+            client: OnceCell::new(),
             login,
             auth: OnceCell::new(),
             architecture: architecture.to_owned(),
@@ -59,7 +70,7 @@ impl Registry {
     /// Looks an image up. One for other machines is none.
     pub async fn find(&self, image: &ImageRef) -> Result<Option<Remote>, Error> {
         let at = reference(image);
-        let client = self.client(&at)?;
+        let client = self.client().await?;
         let auth = self.auth().await?;
         let (manifest, digest, config) = match client.pull_manifest_and_config(&at, auth).await {
             Ok(found) => found,
@@ -92,7 +103,7 @@ impl Registry {
         labels: &BTreeMap<String, String>,
     ) -> Result<ImageRef, Error> {
         let at = reference(image);
-        let client = self.client(&at)?;
+        let client = self.client().await?;
         let (manifest, config) = base.description.with(layer, labels);
         let layer_digest = &manifest.layers.last().expect("one was added").digest;
         let content_type = manifest.media_type.as_deref().unwrap_or(OCI_IMAGE_MEDIA_TYPE);
@@ -126,8 +137,13 @@ impl Registry {
         self.auth.get_or_try_init(auth).await
     }
 
-    fn client(&self, at: &Reference) -> Result<Client, Error> {
-        let plain = is_loopback(at.resolve_registry());
+    /// One for all that is asked, so that its connections are used again.
+    async fn client(&self) -> Result<&Client, Error> {
+        self.client.get_or_try_init(async || self.connect()).await
+    }
+
+    fn connect(&self) -> Result<Client, Error> {
+        let plain = is_loopback(&self.host);
         let architecture = self.architecture.clone();
         let mut extra_root_certificates = Vec::new();
         // To read them takes its time.
@@ -153,7 +169,7 @@ impl Registry {
         };
         Client::try_from(config).map_err(|error| {
             let why = deepest(&error);
-            Error::Registry { what: "ask", image: at.resolve_registry().to_owned(), why }
+            Error::Registry { what: "ask", image: self.host.clone(), why }
         })
     }
 }
@@ -239,7 +255,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_registry_that_does_not_answer_is_named_with_the_image() {
-        let registry = Registry::new(Login::None, "amd64", None);
+        let registry = Registry::new("127.0.0.1:9/x", Login::None, "amd64", None);
         let image = "127.0.0.1:9/x/dagster-core:1".parse().unwrap();
         let error = registry.find(&image).await.err().unwrap();
         assert_eq!(

@@ -208,19 +208,23 @@ async fn a_layer_is_put_on_an_image_in_the_registry(facts: &BTreeMap<String, Str
     let (ours, theirs) =
         if cfg!(target_arch = "aarch64") { ("arm64", "amd64") } else { ("amd64", "arm64") };
     for wrong in [login("wrong"), images::Login::None] {
-        let refused = Registry::new(wrong, ours, None).find(&base).await.err().unwrap();
+        let refused = Registry::new(&facts["DEPLOY_REGISTRY"], wrong, ours, None)
+            .find(&base)
+            .await
+            .err()
+            .unwrap();
         assert!(refused.to_string().contains("unauthorized"), "{refused}");
         assert!(refused.hint().unwrap().contains("DEPLOY_REGISTRY_PASSWORD"));
     }
     let login = login(&facts["DEPLOY_REGISTRY_PASSWORD"]);
-    let registry = Registry::new(login.clone(), ours, None);
+    let registry = Registry::new(&facts["DEPLOY_REGISTRY"], login.clone(), ours, None);
     assert!(registry.find(&tag).await.unwrap().is_none());
     let base = registry.find(&base).await.unwrap().unwrap();
     let made = registry.add_layer(&base, &tag, &layer, &labels).await.unwrap();
     let found = registry.find(&tag).await.unwrap().unwrap();
     assert_eq!(found.image, made);
     assert_eq!(found.labels["of"], "a test");
-    let other = Registry::new(login.clone(), theirs, None);
+    let other = Registry::new(&facts["DEPLOY_REGISTRY"], login.clone(), theirs, None);
     assert!(other.find(&tag).await.unwrap().is_none(), "it is for other machines");
 
     // An engine takes it: what is there is the base's and the layer's.

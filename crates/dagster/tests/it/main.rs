@@ -422,20 +422,20 @@ fn expectation(since: f64, deadline: Duration) -> Expectation {
     }
 }
 
+/// The answer to one question about a workspace and the daemons.
+fn both(workspace: &str) -> String {
+    let [mut answer, daemons] = [workspace, DAEMONS]
+        .map(|it| serde_json::from_str::<serde_json::Value>(it).expect("a recorded answer"));
+    answer["data"]["instance"] = daemons["data"]["instance"].clone();
+    answer.to_string()
+}
+
 #[tokio::test]
 async fn the_gate_waits_through_a_restart_and_tells_each_reason_once() {
-    let away = workspace_without_the_location();
-    let (client, _) = Script::new([
-        (0, ""),
-        (200, &away),
-        (200, DAEMONS),
-        (200, &away),
-        (200, DAEMONS),
-        (200, WORKSPACE),
-        (200, DAEMONS),
-    ])
-    .serve()
-    .await;
+    let away = both(&workspace_without_the_location());
+    let back = both(WORKSPACE);
+    let (client, _) =
+        Script::new([(0, ""), (200, &away), (200, &away), (200, &back)]).serve().await;
     let mut reasons = Vec::new();
     let served = verify(&client, &expectation(1_795_000_000.0, SOON), |it| {
         reasons.push(it.split(" at `").next().unwrap_or_default().to_owned());
@@ -463,7 +463,7 @@ async fn the_gate_waits_through_a_restart_and_tells_each_reason_once() {
 
 #[tokio::test]
 async fn the_gate_stays_shut_for_daemons_that_are_silent_since_the_deploy() {
-    let (client, _) = Script::new([(200, WORKSPACE), (200, DAEMONS)]).serve().await;
+    let (client, _) = Script::new([(200, &both(WORKSPACE))]).serve().await;
     let expected = expectation(1_999_000_000.0, Duration::ZERO);
     check(
         verify(&client, &expected, |_| {}).await,
@@ -482,7 +482,7 @@ async fn the_gate_fails_at_once_when_the_new_code_does_not_load() {
     let body = answer(&json!({"workspaceOrError": {"__typename": "Workspace", "locationEntries": [
         {"name": "dagster_core", "locationOrLoadError": failed},
     ]}}));
-    let (client, _) = Script::new([(200, &body), (200, DAEMONS)]).serve().await;
+    let (client, _) = Script::new([(200, &both(&body))]).serve().await;
     check(
         verify(&client, &expectation(0.0, SOON), |_| {}).await,
         &expect![[r#"

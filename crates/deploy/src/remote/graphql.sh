@@ -7,3 +7,16 @@ graphql() (
     "${#body}" "$body" >&3
   cat <&3
 )
+
+# Makes the webserver read the switch and load what it names. Argument: port.
+reload() {
+  local answer
+  answer=$(graphql "$1" 'mutation { reloadWorkspace { __typename ... on PythonError { message } } }')
+  case $answer in
+    *'"Workspace"'*) ;;
+    *)
+      printf '%s\n' "${answer##*$'\r'}" >&2
+      return 1
+      ;;
+  esac
+}

@@ -9,9 +9,24 @@ echo "now $(date +%s)"
 for tool in docker flock tar sync; do
   command -v "$tool" >/dev/null || echo "lack $tool"
 done
+
 # The engine is asked all of this at once: each answer takes its time.
-exec 3< <(docker ps --all --no-trunc --filter label=com.docker.compose.project \
-  --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}	{{.Ports}}' 2>/dev/null)
+containers() {
+  local all
+  all=$(docker ps --all --no-trunc --filter label=com.docker.compose.project \
+    --format '{{.Label "com.docker.compose.project"}}	{{.Names}}	{{.Label "com.docker.compose.service"}}	{{.ID}}	{{.State}}	{{.Status}}	{{.Ports}}' 2>/dev/null |
+    grep -E "^dagster-$1(-core-[0-9a-z-]+)?	")
+  cut -f2-6 <<<"$all" | sed -n 's/^./container &/p'
+  # Somebody else's program on the UI's port would make the webserver fail to start.
+  if ! grep -q ":$2->" <<<"$all" && (exec 5<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null; then
+    echo "ui_port_taken $2"
+  fi
+  # One that was told to finish its runs and stop is not to be started again by the engine.
+  awk -F '\t' '$1 ~ /-core-/ && $5 == "running" { print $4 }' <<<"$all" |
+    xargs --no-run-if-empty docker inspect \
+      --format '{{if eq .HostConfig.RestartPolicy.Name "no"}}{{.Name}}{{end}}' | sed -n 's,^/,retired ,p'
+}
+exec 3< <(containers "$1" "$3")
 exec 4< <([ -n "$4" ] || docker compose version --short 2>/dev/null)
 if ! root=$(docker info --format '{{.DockerRootDir}}' 2>&1); then
   case $root in *'permission denied'*) echo 'lack permission' ;; *) echo 'lack engine' ;; esac
@@ -40,18 +55,9 @@ done
 [ ! -s "$dir/platform/manifest.json" ] || echo "platform_of $(cat "$dir/platform/manifest.json")"
 for release in "$dir"/releases/*/; do
   [ -d "$release" ] || continue
-  echo "manifest $(basename "$release") $(cat "$release/manifest.json" 2>/dev/null)"
+  release=${release%/}
+  echo "manifest ${release##*/} $(cat "$release/manifest.json" 2>/dev/null)"
 done
 
-containers=$(grep -E "^dagster-$1(-core-[0-9a-z-]+)?	" <&3)
-cut -f2-6 <<<"$containers" | sed -n 's/^./container &/p'
-# One that was told to finish its runs and stop is not to be started again by the engine.
-awk -F '\t' '$1 ~ /-core-/ && $5 == "running" { print $4 }' <<<"$containers" |
-  xargs --no-run-if-empty docker inspect \
-    --format '{{if eq .HostConfig.RestartPolicy.Name "no"}}{{.Name}}{{end}}' | sed -n 's,^/,retired ,p'
-
-# Somebody else's program on the UI's port would make the webserver fail to start.
-if ! grep -q ":$3->" <<<"$containers" && (exec 5<>"/dev/tcp/127.0.0.1/$3") 2>/dev/null; then
-  echo "ui_port_taken $3"
-fi
+cat <&3
 exit 0

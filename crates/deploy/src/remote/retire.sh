@@ -1,8 +1,6 @@
 # Lets code servers finish their runs and stop: SIGTERM drains them, and they stay down.
 # Arguments: containers.
 set -u
-for container in "$@"; do
-  docker update --restart=no "$container" >/dev/null
-  docker kill --signal TERM "$container" >/dev/null
-done
+docker update --restart=no "$@" >/dev/null
+docker kill --signal TERM "$@" >/dev/null
 exit 0

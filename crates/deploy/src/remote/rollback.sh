@@ -84,7 +84,7 @@ chmod 644 "$workspace.new"
 mv -T "$workspace.new" "$workspace"
 query='{ workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {'
 query="$query ... on RepositoryLocation { repositories { displayMetadata { value } } } } } } } }"
-until graphql "$UI_PORT" 'mutation { reloadWorkspace { __typename } }' | grep -q '"Workspace"' &&
+until reload "$UI_PORT" 2>/dev/null &&
   served=$(graphql "$UI_PORT" "$query") &&
   grep -qF "\"$CORE_CONTAINER\"" <<<"$served" && grep -qF "\"$CORE_IMAGE\"" <<<"$served"; do
   [ "$SECONDS" -lt 360 ] || fail "it is not served; go back with: bash $dir/releases/$before/rollback.sh"

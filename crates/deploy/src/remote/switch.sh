@@ -11,11 +11,4 @@ sync "$new"
 trap '' TERM HUP
 date +%s.%N
 mv -T "$new" "$1/workspace.yaml"
-answer=$(graphql "$2" 'mutation { reloadWorkspace { __typename ... on PythonError { message } } }')
-case $answer in
-  *'"Workspace"'*) ;;
-  *)
-    printf '%s\n' "${answer##*$'\r'}" >&2
-    exit 1
-    ;;
-esac
+reload "$2"

@@ -2,7 +2,7 @@
 //! webserver and daemon are started from new files.
 
 use anyhow::anyhow;
-use release::{Archive, CANDIDATE, Inspection, Manifest, Observed, Purpose, refuse_skew};
+use release::{Archive, Inspection, Manifest, Observed, Purpose, refuse_skew};
 
 use super::Rollout;
 use crate::{
@@ -135,9 +135,8 @@ impl Rollout<'_> {
     }
 
     /// Refuses new code whose Dagster is newer than that of webserver and daemon.
-    pub(super) async fn refuse_skew(&self, dagster: &dagster::Client) -> Result {
-        let candidate = dagster.location(CANDIDATE).await?;
-        let code = candidate.code().and_then(|it| it.libraries.get("dagster"));
+    pub(super) fn refuse_skew(&self, candidate: &dagster::Code) -> Result {
+        let code = candidate.libraries.get("dagster");
         match refuse_skew(code.map(String::as_str), self.manifest.hosts.as_deref()) {
             None => Ok(()),
             Some(refusal) => {

@@ -171,7 +171,12 @@ impl Deploy {
         let login = session::login(&settings);
         let ca_bundle = here.ca_bundle();
         let workshop = Workshop {
-            registry: Registry::new(login.clone(), &observed.architecture, ca_bundle.as_deref()),
+            registry: Registry::new(
+                &settings.deploy.registry,
+                login.clone(),
+                &observed.architecture,
+                ca_bundle.as_deref(),
+            ),
             login: &login,
             project: &project,
             settings: &settings,
