@@ -90,7 +90,13 @@ impl<'a> Rollout<'a> {
         session.note(|it| it.about(&self.manifest));
         for (done, step) in self.plan.steps.iter().enumerate() {
             if let Err(failure) = session.begin(step.name()) {
-                return Err(self.undo(&self.plan.steps[..done], failure).await);
+                let done = &self.plan.steps[..done];
+                if done.contains(&Step::Record) {
+                    self.report
+                        .say("  interrupted: what is to be tidied is left to the next deploy");
+                    break;
+                }
+                return Err(self.undo(done, failure).await);
             }
             self.report.phase(step.name());
             // What is asked for meanwhile must be answered.

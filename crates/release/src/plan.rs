@@ -6,9 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Age, ImageRef, Inputs, Observed, Outcome, ReleaseId, Runs};
 
-/// How many deployed releases stay on the host, the live one included.
-const KEEP: usize = 5;
-
 /// The service of which there is exactly one.
 const DAEMON: &str = "dagster-daemon";
 
@@ -147,12 +144,19 @@ impl Step {
 
 impl Plan {
     /// Decides what brings the host from what was `observed` to what the `inputs` make.
-    pub fn new(release: ReleaseId, inputs: &Inputs, test_job: bool, observed: &Observed) -> Plan {
+    /// `keep` is how many releases stay to go back to.
+    pub fn new(
+        release: ReleaseId,
+        inputs: &Inputs,
+        test_job: bool,
+        keep: usize,
+        observed: &Observed,
+    ) -> Plan {
         let changes = changes(inputs, observed);
         let steps = if changes.is_empty() {
             Vec::new()
         } else {
-            steps(&release, &changes, test_job, observed)
+            steps(&release, &changes, test_job, keep, observed)
         };
         Plan { release, from: observed.live.clone(), changes, steps }
     }
@@ -206,6 +210,7 @@ fn steps(
     release: &ReleaseId,
     changes: &[Change],
     test_job: bool,
+    keep: usize,
     observed: &Observed,
 ) -> Vec<Step> {
     // Pulled first: what came by tag is named by its digest in the files that are uploaded.
@@ -217,7 +222,7 @@ fn steps(
     }
     steps.push(Step::Record);
     steps.extend(retire(release, observed));
-    steps.extend(prune(observed));
+    steps.extend(prune(keep, observed));
     steps
 }
 
@@ -271,7 +276,7 @@ pub(crate) fn retire(release: &ReleaseId, observed: &Observed) -> Option<Step> {
 /// Keeps the newest deployed releases, the live one, every one that has a container still, and the
 /// one that the platform stands from. Only releases of the location at hand are dropped; an image
 /// goes when no release of any location needs it.
-fn prune(observed: &Observed) -> Option<Step> {
+fn prune(keep: usize, observed: &Observed) -> Option<Step> {
     let live = observed.live.as_ref();
     let stopped = |state: &str| matches!(state, "exited" | "created" | "dead");
     let containers: Vec<ReleaseId> = observed
@@ -284,7 +289,7 @@ fn prune(observed: &Observed) -> Option<Step> {
     let mut deployed = 0;
     let (kept, dropped): (Vec<_>, Vec<_>) = observed.manifests.iter().rev().partition(|manifest| {
         deployed += usize::from(manifest.outcome == Outcome::Deployed);
-        let recent = manifest.outcome == Outcome::Deployed && deployed < KEEP;
+        let recent = manifest.outcome == Outcome::Deployed && deployed <= keep;
         let has_container =
             observed.core(&manifest.id).is_some_and(|it| !containers.contains(&it.release));
         let under_platform = observed.platform_of.as_ref().is_some_and(|it| it.id == manifest.id);
@@ -479,7 +484,7 @@ pub(crate) mod tests {
 
     #[track_caller]
     fn check(observed: &Observed, inputs: &Inputs, expected: &Expect) {
-        let plan = Plan::new(NEW.parse().unwrap(), inputs, true, observed);
+        let plan = Plan::new(NEW.parse().unwrap(), inputs, true, 5, observed);
         expected.assert_eq(&plan.to_string());
     }
 
@@ -686,11 +691,11 @@ pub(crate) mod tests {
             let code = if n < 2 { "old" } else { "code" };
             observed.manifests.push(manifest(id, code));
         }
-        let Some(Step::Prune { containers, releases, images }) = prune(&observed) else {
+        let Some(Step::Prune { containers, releases, images }) = prune(5, &observed) else {
             panic!("nothing to prune");
         };
         assert_eq!(containers, []);
-        assert_eq!(releases, [ids[3].as_str(), &ids[2], &ids[1], &ids[0]]);
+        assert_eq!(releases, [ids[2].as_str(), &ids[1], &ids[0]]);
         assert_eq!(images, ["registry.example/old:1".parse().unwrap()]);
     }
 }

@@ -48,6 +48,7 @@ pub struct Deploy {
     pub test_job: String,
     /// Code locations beside `dagster_core`: Python packages in the root.
     pub locations: Vec<String>,
+    pub keep_releases: usize,
     pub allow_dirty: bool,
     pub confirm: bool,
     pub testbed: bool,
@@ -398,6 +399,7 @@ fn settings(
             .filter(|it| !it.is_empty())
             .map(str::to_owned)
             .collect(),
+        keep_releases: get("KEEP_RELEASES").and_then(|it| it.parse().ok()).unwrap_or(5),
         allow_dirty: flag("ALLOW_DIRTY"),
         confirm: flag("CONFIRM"),
         testbed: flag("TESTBED"),

@@ -55,6 +55,8 @@ pub enum Kind {
     Bool,
     /// Seconds or minutes: `90s`, `5m`.
     Duration,
+    /// A number from 1.
+    Count,
     /// An amount of memory: `512m`, `2g`.
     Memory,
     /// A folder of its own: letters, digits, `.`, `_`, `-` and `/`, and nothing above it.
@@ -170,6 +172,7 @@ impl Kind {
             "port" => Kind::Port,
             "boolean" => Kind::Bool,
             "duration" => Kind::Duration,
+            "count" => Kind::Count,
             "memory" => Kind::Memory,
             "folder" => Kind::Folder,
             "packages" => Kind::Packages,
@@ -178,7 +181,7 @@ impl Kind {
                 Some(words) => Kind::Enum(words.split(',').map(str::to_owned).collect()),
                 None => {
                     return Err(format!(
-                        "`{text}` is no type: there are string, port, boolean, duration, memory, folder, resource and enum(a,b)"
+                        "`{text}` is no type: there are string, port, boolean, duration, count, memory, folder, packages, resource and enum(a,b)"
                     ));
                 }
             },
@@ -193,6 +196,7 @@ impl Kind {
             Kind::Port => value.parse::<u16>().is_ok_and(|it| it > 0),
             Kind::Bool => matches!(value, "true" | "false"),
             Kind::Duration => seconds(value).is_some(),
+            Kind::Count => value.parse::<u16>().is_ok_and(|it| it > 0),
             Kind::Memory => value
                 .strip_suffix(['m', 'g'])
                 .is_some_and(|it| it.parse::<u32>().is_ok_and(|it| it > 0)),
@@ -226,6 +230,7 @@ impl Kind {
             Kind::Port => "a port from 1 to 65535".to_owned(),
             Kind::Bool => "`true` or `false`".to_owned(),
             Kind::Duration => "a duration like `90s` or `5m`".to_owned(),
+            Kind::Count => "a number from 1".to_owned(),
             Kind::Memory => "an amount of memory like `512m` or `2g`".to_owned(),
             Kind::Folder => "a folder like `srv/dagster`, without spaces and `..`".to_owned(),
             Kind::Resource => {

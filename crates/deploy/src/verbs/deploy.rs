@@ -121,7 +121,8 @@ impl OlderRuns {
         settings: &Settings,
         observed: &Observed,
     ) -> Plan {
-        Plan::new(id, inputs, !settings.deploy.test_job.is_empty(), observed)
+        let settings::Deploy { test_job, keep_releases, .. } = &settings.deploy;
+        Plan::new(id, inputs, !test_job.is_empty(), *keep_releases, observed)
             .with_runs(self.runs, self.drain_timeout.as_secs())
     }
 }
