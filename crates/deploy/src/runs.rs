@@ -121,7 +121,7 @@ pub(crate) async fn end(
 }
 
 /// Cancels a run; one that has ended meanwhile is none to cancel.
-async fn cancel(dagster: &dagster::Client, id: &dagster::RunId) -> Result {
+pub(crate) async fn cancel(dagster: &dagster::Client, id: &dagster::RunId) -> Result {
     match dagster.terminate(id).await {
         Err(error) if !dagster.run(id).await?.status.is_final() => Err(error.into()),
         _ => Ok(()),

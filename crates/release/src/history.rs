@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::{Ended, Entry, LOCATION};
+use crate::{Ended, Entry, LOCATION, Location};
 
 /// What was done to an environment, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -31,12 +31,14 @@ pub struct PhaseTimes {
 impl AuditLog {
     /// Reads the audit log, one entry a line; of a line that the host never finished, or that
     /// another version of this program wrote, nothing is told. Of what changed no release only
-    /// `all` tells. The newest `limit` are kept; the times are those of all.
-    pub fn read(log: &str, all: bool, limit: usize) -> AuditLog {
+    /// `all` tells; of what was about another code location than `of`, if one is named, nobody.
+    /// The newest `limit` are kept; the times are those of all.
+    pub fn read(log: &str, all: bool, of: Option<&Location>, limit: usize) -> AuditLog {
         let mut entries: Vec<Entry> = log
             .lines()
             .rev()
             .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|it: &Entry| of.is_none_or(|of| it.location == *of))
             .filter(|it| all || is_about_releases(it))
             .collect();
         let phases = phase_times(&entries);
@@ -254,20 +256,29 @@ mod tests {
             start   2.0  3.0   3
             switch  0.1  0.1   3
         "#]]
-        .assert_eq(&AuditLog::read(&log(), false, 20).to_string());
+        .assert_eq(&AuditLog::read(&log(), false, None, 20).to_string());
     }
 
     #[test]
     fn every_verb_is_told_when_asked_for() {
-        let history = AuditLog::read(&log(), true, 3);
+        let history = AuditLog::read(&log(), true, None, 3);
         let outcomes: Vec<String> = history.entries.iter().map(|it| row(it)[3].clone()).collect();
         assert_eq!(outcomes, ["rolled back", "lock break done", "undone"]);
-        assert_eq!(AuditLog::read(&log(), true, 20).entries.len(), 7);
+        assert_eq!(AuditLog::read(&log(), true, None, 20).entries.len(), 7);
+    }
+
+    #[test]
+    fn each_code_location_has_its_own() {
+        let count = |of: &str| {
+            let of = of.parse().unwrap();
+            AuditLog::read(&log(), false, Some(&of), 20).entries.len()
+        };
+        assert_eq!((count("reports"), count("dagster_core")), (1, 4));
     }
 
     #[test]
     fn an_empty_log_says_so() {
-        assert_eq!(AuditLog::read("", false, 20).to_string(), "nothing was deployed yet");
+        assert_eq!(AuditLog::read("", false, None, 20).to_string(), "nothing was deployed yet");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `history`: what was deployed, when and by whom.
 
-use release::AuditLog;
+use release::{AuditLog, Location};
 
 use crate::{
     environment::Here,
@@ -21,6 +21,9 @@ pub(crate) struct History {
     /// Every verb that changes something, and not releases only
     #[arg(long)]
     all: bool,
+    /// Of one code location
+    #[arg(long, value_name = "NAME")]
+    location: Option<Location>,
     /// How many, the newest
     #[arg(long, short = 'n', default_value_t = 20)]
     lines: usize,
@@ -32,9 +35,12 @@ pub(crate) struct History {
 impl History {
     pub(crate) async fn run(self, here: &Here) -> Result {
         let settings = here.settings(&self.environment).await?;
+        if let Some(location) = &self.location {
+            Here::require_location(&settings, location)?;
+        }
         let session = Session::connect(&settings)?;
         let log = session.ask("read the audit log", remote::HISTORY, &[&settings.deploy.dir])?;
-        let log = AuditLog::read(&log, self.all, self.lines);
+        let log = AuditLog::read(&log, self.all, self.location.as_ref(), self.lines);
         report::facts(self.json, &log, ToString::to_string);
         Ok(())
     }

@@ -17,6 +17,7 @@ use crate::{
     exit::{EXIT_CODES, Exit, Failure, Result},
     locked::{LockLost, Locked},
     report::{self, Report},
+    runs,
     session::{Session, remote},
     verbs::backup::{counted, stamp},
 };
@@ -219,7 +220,7 @@ impl Exchange<'_> {
         let limit = self.locked.settings.deploy.verify_timeout;
         for run in &runs {
             report.now(&format!("cancel {}", run.id));
-            dagster.terminate(&run.id).await?;
+            runs::cancel(&dagster, &run.id).await?;
         }
         for run in &runs {
             dagster.ended(&run.id, limit, |_| ()).await?;
