@@ -50,7 +50,10 @@ class Warehouse(dg.ConfigurableResource):  # type: ignore[type-arg]
             yield opened
 
     def replace(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        """Makes the rows the whole content of a table of texts and numbers."""
+        """Makes the rows the whole content of a table of texts and numbers.
+
+        A migration makes the table; where none was applied, as on a laptop, it is made here.
+        """
         names = sql.SQL(", ").join(map(sql.Identifier, columns))
         name = sql.Identifier(table)
         with self.connect() as warehouse, warehouse.cursor() as cursor:

@@ -49,6 +49,8 @@ enum Verb {
     Backup(forward::Arguments),
     /// Replace an environment's databases by those of a backup
     Restore(forward::Arguments),
+    /// Show how a warehouse stands to its migrations, compare two, or bring one up to date
+    Schema(forward::Arguments),
     /// Stop an environment and remove its containers
     Down(forward::Arguments),
     /// Check this machine
@@ -86,6 +88,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
         Verb::Backup(it) => forward::deploy("backup", it, root),
         Verb::Restore(it) => forward::deploy("restore", it, root),
+        Verb::Schema(it) => forward::deploy("schema", it, root),
         Verb::Down(it) => forward::deploy("down", it, root),
         Verb::Doctor(it) => forward::deploy("doctor", it, root),
         Verb::Lint(it) => it.run(&shell(root)?, root),

@@ -163,6 +163,11 @@ impl Locked<'_> {
         Ok(())
     }
 
+    /// Fails if the lock is lost: for what changes something there by other means than a script.
+    pub(crate) fn require_held(&self) -> Result {
+        self.run("see whether the lock is held", remote::HELD, &[], Vec::new()).map(drop)
+    }
+
     /// Does something until it is done, Ctrl-C ends it or the connection is lost: nobody waits for
     /// what would come through it. A script that runs on the host is ended there.
     pub(crate) async fn until_interrupted<T>(

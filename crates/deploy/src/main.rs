@@ -20,6 +20,7 @@ mod runs;
 mod secrets;
 mod session;
 mod verbs;
+mod warehouse;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ enum Verb {
     Tunnel(verb::Tunnel),
     Backup(verb::Backup),
     Restore(verb::Restore),
+    Schema(verb::Schema),
     Down(verb::Down),
     Doctor(verb::Doctor),
 }
@@ -80,6 +82,7 @@ async fn run(verb: Verb) -> Result {
         Verb::Tunnel(it) => it.run(&here).await,
         Verb::Backup(it) => it.run(&here).await,
         Verb::Restore(it) => it.run(&here).await,
+        Verb::Schema(it) => it.run(&here).await,
         Verb::Down(it) => it.run(&here).await,
         Verb::Doctor(it) => it.run(&here).await,
     }

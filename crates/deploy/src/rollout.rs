@@ -21,6 +21,7 @@ use crate::{
     report::Report,
     runs,
     session::{remote, tail},
+    warehouse::{self, Wanted},
 };
 
 /// The images of a release, by digest. Postgres may come by tag still: the host that pulls it
@@ -43,6 +44,8 @@ pub(crate) struct Rollout<'a> {
     plan: &'a Plan,
     manifest: Manifest,
     report: &'a mut Report,
+    /// The migrations that the code comes with.
+    migrations: Vec<warehouse::File>,
     /// When the switch was made, in seconds since 1970 by the host's clock.
     switched_at: f64,
     /// The port of the UI on the host, as the platform's files say that stand.
@@ -71,6 +74,7 @@ impl<'a> Rollout<'a> {
             observed: &session.observed,
             plan,
             manifest,
+            migrations: Vec::new(),
             report,
             switched_at: 0.0,
             ui_port: session.observed.ui_port().unwrap_or(settings.deploy.ui_port),
@@ -78,6 +82,13 @@ impl<'a> Rollout<'a> {
             underway: Underway::default(),
             prober: None,
         }
+    }
+
+    /// With the migrations that the code comes with.
+    pub(crate) fn with_migrations(mut self, migrations: Wanted) -> Rollout<'a> {
+        self.underway.warehouse = migrations.has();
+        self.migrations = migrations.files;
+        self
     }
 
     /// Carries out every step, or undoes them.
@@ -143,6 +154,7 @@ impl<'a> Rollout<'a> {
             Step::Dump => self.dump(),
             Step::Migrate => self.migrate(),
             Step::Platform => self.platform(&self.manifest.clone()),
+            Step::Schema { asked, .. } => self.bring_up_warehouse(*asked).await,
             Step::Start => self.start(),
             Step::Check => self.check().await,
             Step::Switch => {
@@ -436,6 +448,7 @@ impl<'a> Rollout<'a> {
     fn record(&mut self) -> Result<String> {
         self.manifest.outcome = Outcome::Deployed;
         self.manifest.schema = self.schema();
+        self.manifest.migrations = self.warehouse_migrations();
         self.manifest.phases.clone_from(&self.report.phases);
         self.write_manifest()?;
         Ok(String::new())
@@ -516,7 +529,10 @@ impl<'a> Rollout<'a> {
         let undone = self.try_undo(done).await;
         self.end_probes();
         match undone {
-            Ok(()) if !touched => Failure { exit: Exit::Refused, ..failure },
+            Ok(()) if !touched => {
+                let left = self.tell_migration();
+                Failure { exit: if left { Exit::Undone } else { Exit::Refused }, ..failure }
+            }
             Ok(()) => {
                 let before = self.plan.from.as_ref().map_or("nothing", ReleaseId::as_str);
                 self.report.say(&format!("  switched back: {before} serves again"));
@@ -608,6 +624,7 @@ pub(crate) fn manifest(
         inputs: inputs.clone(),
         ui_port: Some(settings.deploy.ui_port),
         schema: None,
+        migrations: None,
         hosts: None,
         secrets: settings.kept(),
         dagster: BTreeMap::new(),

@@ -36,6 +36,7 @@ pub(crate) mod remote {
     pub(super) const HOLDER: &str = include_str!("remote/holder.sh");
     pub(super) const BREAK: &str =
         concat!(include_str!("remote/append.sh"), include_str!("remote/break.sh"));
+    pub(crate) const ADDRESS: &str = include_str!("remote/address.sh");
     pub(crate) const SERVERS: &str = include_str!("remote/servers.sh");
     pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
     /// Put into each release's folder, for a day when only `ssh` works.
@@ -51,6 +52,7 @@ pub(crate) mod remote {
     pub(crate) const INSTANCE: &str = include_str!("remote/instance.py");
 
     // These change something.
+    pub(crate) const HELD: Script = Script(include_str!("remote/held.sh"));
     pub(crate) const WRITE: Script = Script(include_str!("remote/write.sh"));
     pub(crate) const CANDIDATE: Script =
         Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/candidate.sh")));

@@ -11,6 +11,7 @@ mod plan;
 mod restore;
 mod rollback;
 mod runs;
+mod schema;
 mod status;
 mod tunnel;
 
@@ -26,6 +27,7 @@ pub(crate) use self::{
     restore::Restore,
     rollback::Rollback,
     runs::Runs,
+    schema::Schema,
     status::Status,
     tunnel::Tunnel,
 };

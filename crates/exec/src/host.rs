@@ -200,6 +200,17 @@ impl Host {
         Ok(local)
     }
 
+    /// Makes an address that the host reaches, as `172.18.0.2:5432`, reachable through a socket here
+    /// that is called `name`. Answers the folder it is in, which nobody else may enter.
+    pub fn forward_address(&self, remote: &str, name: &str) -> Result<PathBuf, Error> {
+        let n = self.sockets.fetch_add(1, Ordering::Relaxed);
+        let dir = self.dir.path().join(format!("s{n}"));
+        std::fs::create_dir(&dir).map_err(|source| Error::File { path: dir.clone(), source })?;
+        let forward = format!("{}:{remote}", dir.join(name).display());
+        self.forward(&forward).map_err(|why| self.not_forwarded(remote, why))?;
+        Ok(dir)
+    }
+
     /// Makes a loopback port there reachable on our loopback: on `wanted`, or the next port that
     /// is free; 0 is any. Answers the port.
     pub fn forward_port(&self, remote: u16, wanted: u16) -> Result<u16, Error> {

@@ -42,6 +42,10 @@ mod inspection;
 mod archive;
 mod history;
 
+mod migrations;
+
+mod catalog;
+
 pub use self::{
     age::Age,
     archive::{
@@ -49,6 +53,7 @@ pub use self::{
         inverse, replaced, restored,
     },
     audit::{Ended, Entry, Holder},
+    catalog::{Catalog, Comparison, Difference, Object, ParseCatalogError, Side},
     definitions::{Definition, DefinitionChange, Fate, Kind, definitions_changed},
     files::{
         Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
@@ -60,6 +65,7 @@ pub use self::{
     location::{Location, ParseLocationError},
     made_of::{MadeOf, SettingChange, Shown},
     manifest::{Manifest, Outcome, Phase},
+    migrations::{Alignment, MIGRATIONS, Migration, Misaligned, NoMigration, Standing, names},
     observed::{Compose, CoreContainer, Observed, ParseObservedError, PlatformContainer},
     older_runs::{ParseRunsError, Runs},
     plan::{Change, Plan, Step},

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageRef, Inputs, Location, ReleaseId};
+use crate::{ImageRef, Inputs, Location, Migration, ReleaseId};
 
 /// `manifest.json` of a release. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct Manifest {
     /// not understand a newer one.
     #[serde(default)]
     pub schema: Option<String>,
+    /// The migrations that the warehouse had when it was verified; none, if that was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<Vec<Migration>>,
     /// Where secrets are kept that are kept elsewhere, by key; with the version that was read.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Age, ImageRef, Inputs, Observed, Outcome, ReleaseId, Runs};
+use crate::{
+    Age, Alignment, ImageRef, Inputs, Migration, Observed, Outcome, ReleaseId, Runs, Standing,
+    migrations::list, names,
+};
 
 /// The service of which there is exactly one.
 const DAEMON: &str = "dagster-daemon";
@@ -61,6 +64,8 @@ pub enum Change {
         /// The revision of now.
         now: String,
     },
+    /// The rollback leaves the warehouse with migrations that the release did not know.
+    AcrossWarehouse(Vec<String>),
 }
 
 /// One step of a deploy. After every prefix of the steps the platform serves.
@@ -83,6 +88,13 @@ pub enum Step {
     Migrate,
     /// Starts or updates Postgres, webserver and daemon.
     Platform,
+    /// Applies to the warehouse the migrations that it lacks.
+    Schema {
+        /// Those that it lacks; all, if it could not be asked.
+        migrations: Vec<String>,
+        /// Whether it was asked for. A warehouse that is yet to be made needs not be.
+        asked: bool,
+    },
     /// Starts the release's code server beside the one that serves.
     Start,
     /// Lets the webserver, and it alone, load the new code server's definitions.
@@ -128,6 +140,7 @@ impl Step {
             Step::Dump => "dump",
             Step::Migrate => "migrate",
             Step::Platform => "platform",
+            Step::Schema { .. } => "schema",
             Step::Start => "start",
             Step::Check => "check",
             Step::Switch => "switch",
@@ -159,6 +172,35 @@ impl Plan {
             steps(&release, &changes, test_job, keep, observed)
         };
         Plan { release, from: observed.live.clone(), changes, steps }
+    }
+
+    /// The plan, with the warehouse brought to the migrations that the code comes with, if that is
+    /// `asked` for or the warehouse is yet to be made. `alignment` is how they stand to it; none, if
+    /// it cannot be asked because no database runs yet.
+    ///
+    /// They come before the new code, which may need them; the old code goes on with what they add.
+    #[must_use]
+    pub fn with_migrations(
+        mut self,
+        files: &[Migration],
+        alignment: Option<&Alignment>,
+        asked: bool,
+    ) -> Plan {
+        let lacking: Vec<&Migration> = match alignment {
+            None => files.iter().collect(),
+            Some(it) if asked || it.fresh => it.that_are(Standing::Pending),
+            Some(_) => Vec::new(),
+        };
+        let started = self.steps.iter().position(|it| *it == Step::Start);
+        if let Some(started) = started.filter(|_| !lacking.is_empty()) {
+            self.steps.insert(started, Step::Schema { migrations: names(&lacking), asked });
+        }
+        self
+    }
+
+    /// Whether it was asked to apply migrations on the way.
+    pub fn migrates(&self) -> bool {
+        self.steps.iter().any(|it| matches!(it, Step::Schema { asked: true, .. }))
     }
 
     /// Whether what should stand does stand.
@@ -239,7 +281,8 @@ pub(crate) fn platform(changes: &[Change], observed: &Observed) -> Vec<Step> {
         | Change::Down(_)
         | Change::Unverified
         | Change::Rollback { .. }
-        | Change::AcrossMigration { .. } => false,
+        | Change::AcrossMigration { .. }
+        | Change::AcrossWarehouse(_) => false,
     });
     let down = |it: &Change| matches!(it, Change::Down(what) if what.starts_with("dagster-"));
     let daemon = observed.platform.iter().find(|it| it.service == DAEMON);
@@ -330,6 +373,9 @@ impl fmt::Display for Change {
             Change::AcrossMigration { then, now } => {
                 write!(f, "Dagster's tables stay at revision {now}; it was verified with {then}")
             }
+            Change::AcrossWarehouse(names) => {
+                write!(f, "the warehouse keeps {}; it was verified without", list(names))
+            }
         }
     }
 }
@@ -346,6 +392,9 @@ impl fmt::Display for Step {
             Step::Dump => f.write_str("dump Dagster's database, if its schema is to change"),
             Step::Migrate => f.write_str("migrate its schema, if the new image has another"),
             Step::Platform => f.write_str("start or update Postgres, webserver and daemon"),
+            Step::Schema { migrations, .. } => {
+                write!(f, "apply what the warehouse lacks: {}", list(migrations))
+            }
             Step::Start => f.write_str("start the new code server beside the one that serves"),
             Step::Check => f.write_str("check the new code server's definitions"),
             Step::Switch => f.write_str("switch webserver and daemon to it"),
@@ -354,9 +403,9 @@ impl fmt::Display for Step {
             Step::Record => f.write_str("record the release"),
             Step::EndRuns { how, of, limit } => {
                 let verb = if *how == Runs::Cancel { "cancel" } else { "wait for" };
-                write!(f, "{verb} the runs of {}, at most {}", list(of), Age(*limit))
+                write!(f, "{verb} the runs of {}, at most {}", ids(of), Age(*limit))
             }
-            Step::Retire(releases) => write!(f, "let {} finish and stop", list(releases)),
+            Step::Retire(releases) => write!(f, "let {} finish and stop", ids(releases)),
             Step::Prune { containers, releases, images } => write!(
                 f,
                 "remove {} stopped code servers, {} old releases, {} unused images",
@@ -368,7 +417,7 @@ impl fmt::Display for Step {
     }
 }
 
-fn list(releases: &[ReleaseId]) -> String {
+fn ids(releases: &[ReleaseId]) -> String {
     releases.iter().map(ReleaseId::as_str).collect::<Vec<_>>().join(", ")
 }
 
@@ -391,11 +440,18 @@ impl fmt::Display for Plan {
             write!(f, "  {:>2}. {step}{end}", n + 1)?;
         }
         for change in changes {
-            f.write_str(match change {
-                Change::Rollback { .. } => "\nnot undone: what runs have done and written",
-                Change::AcrossMigration { .. } => "\nnot undone: the migration of Dagster's tables",
-                _ => "",
-            })?;
+            match change {
+                Change::Rollback { .. } => {
+                    f.write_str("\nnot undone: what runs have done and written")?;
+                }
+                Change::AcrossMigration { .. } => {
+                    f.write_str("\nnot undone: the migration of Dagster's tables")?;
+                }
+                Change::AcrossWarehouse(names) => {
+                    write!(f, "\nnot undone: in the warehouse {}", list(names))?;
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -406,7 +462,10 @@ pub(crate) mod tests {
     use expect_test::{Expect, expect};
 
     use super::*;
-    use crate::{CoreContainer, Fingerprint, Location, Manifest, PlatformContainer};
+    use crate::{
+        CoreContainer, Fingerprint, Location, Manifest, PlatformContainer,
+        migrations::tests::migration,
+    };
 
     pub(crate) const A: &str = "20261101-000000-aaaaaaa";
     pub(crate) const B: &str = "20261102-000000-bbbbbbb";
@@ -441,6 +500,7 @@ pub(crate) mod tests {
             inputs: inputs(core),
             ui_port: Some(3000),
             schema: Some("29b539ebc72a".into()),
+            migrations: None,
             secrets: std::collections::BTreeMap::new(),
             dagster: std::collections::BTreeMap::new(),
             hosts: None,
@@ -656,6 +716,43 @@ pub(crate) mod tests {
               10. run the test job on the platform
               11. record the release"#]],
         );
+    }
+
+    #[test]
+    fn migrations_come_before_the_new_code_and_only_when_asked_for() {
+        let files = [migration(1, "a"), migration(2, "b")];
+        let observed = host(&[(A, "running")], Some(A));
+        let plan = |alignment: Option<&Alignment>, asked| {
+            Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, &observed)
+                .with_migrations(&files, alignment, asked)
+        };
+        let behind = Alignment::new(&files, Some(&files[..1]));
+        let asked = plan(Some(&behind), true);
+        expect![[r#"
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - the code changed
+            steps:
+               1. pull its images by digest
+               2. put the release on the host
+               3. apply what the warehouse lacks: `0002_step`
+               4. start the new code server beside the one that serves
+               5. check the new code server's definitions
+               6. switch webserver and daemon to it
+               7. verify that it is what is served
+               8. record the release"#]]
+        .assert_eq(&asked.to_string());
+        assert!(asked.migrates());
+        // Unless it is asked for, the deploy is refused and the plan as ever.
+        let without = Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, &observed);
+        assert_eq!(plan(Some(&behind), false), without);
+        let level = Alignment::new(&files, Some(&files));
+        assert_eq!(plan(Some(&level), true), without);
+        // A warehouse that is yet to be made, and one that cannot be asked.
+        let names = vec!["0001_step".to_owned(), "0002_step".to_owned()];
+        let step = Step::Schema { migrations: names, asked: false };
+        assert!(plan(Some(&Alignment::new(&files, None)), false).steps.contains(&step));
+        assert!(plan(None, false).steps.contains(&step));
+        assert!(!plan(None, false).migrates());
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct Preview {
     pub settings: Vec<SettingChange>,
     /// Files of the platform and of Compose.
     pub files: Vec<String>,
+    /// Migrations that the warehouse lacks.
+    #[serde(default)]
+    pub migrations: Vec<String>,
     /// Why the new code does not load: its traceback.
     pub broken: Option<String>,
     /// Jobs, assets, schedules, sensors.
@@ -134,6 +137,7 @@ impl fmt::Display for Preview {
         section(f, "in no commit:", &self.dirty)?;
         section(f, "settings:", &self.settings)?;
         section(f, "files that changed:", &self.files)?;
+        section(f, "migrations that the warehouse lacks:", &self.migrations)?;
         if let Some(traceback) = &self.broken {
             writeln!(f, "the new code does not load:")?;
             traceback.lines().try_for_each(|line| writeln!(f, "  {line}"))?;
@@ -245,6 +249,7 @@ mod tests {
             dirty: vec!["dagster_core/assets.py".to_owned()],
             settings: vec![SettingChange::Removed { key: "OLD_KEY".to_owned() }],
             files: vec!["compose/dagster.yaml".to_owned()],
+            migrations: vec!["0002_add_offsets".to_owned()],
             broken: None,
             definitions: vec![removed(Kind::Job, "wait_job"), removed(Kind::Asset, "mart/zones")],
             runs: vec![
@@ -269,6 +274,8 @@ mod tests {
                   - OLD_KEY
                 files that changed:
                   compose/dagster.yaml
+                migrations that the warehouse lacks:
+                  0002_add_offsets
                 definitions:
                   - job wait_job
                       ! needed by the run 1111dddd wait_job QUEUED for 3 min

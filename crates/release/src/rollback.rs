@@ -2,6 +2,8 @@
 
 use crate::{
     Change, Manifest, Observed, Outcome, Plan, ReleaseId, Step,
+    migrations::list,
+    names,
     plan::{changes, platform, retire},
 };
 
@@ -24,6 +26,8 @@ pub enum NoRollback {
          brought them to {now}"
     )]
     Migrated { release: ReleaseId, then: String, now: String },
+    #[error("`{release}` was verified before the warehouse got {}", list(.migrations))]
+    WarehouseMigrated { release: ReleaseId, migrations: Vec<String> },
 }
 
 impl NoRollback {
@@ -37,6 +41,11 @@ impl NoRollback {
             }
             NoRollback::Migrated { .. } => {
                 return "its Dagster may fail on the newer tables; go back all the same with \
+                        --across-migration"
+                    .to_owned();
+            }
+            NoRollback::WarehouseMigrated { .. } => {
+                return "its code may fail on the newer tables, which stay; go back all the same with \
                         --across-migration"
                     .to_owned();
             }
@@ -76,6 +85,14 @@ impl Plan {
                 return Err(NoRollback::Migrated { release: target.id.clone(), then, now });
             }
             reasons.push(Change::AcrossMigration { then, now });
+        }
+        let gained = gained(target, observed);
+        if !gained.is_empty() {
+            if !across_migration {
+                let release = target.id.clone();
+                return Err(NoRollback::WarehouseMigrated { release, migrations: gained });
+            }
+            reasons.push(Change::AcrossWarehouse(gained));
         }
         let steps = steps(target, &reasons, observed);
         let from = observed.live.clone();
@@ -122,6 +139,14 @@ fn migrated(target: &Manifest, observed: &Observed) -> Option<(String, String)> 
     (then != now).then_some((then, now))
 }
 
+/// The migrations that the warehouse got since, if both are known.
+fn gained(target: &Manifest, observed: &Observed) -> Vec<String> {
+    let now = observed.live_manifest().and_then(|it| it.migrations.as_ref());
+    let (Some(then), Some(now)) = (&target.migrations, now) else { return Vec::new() };
+    let gained = now.iter().filter(|it| then.iter().all(|known| known.version != it.version));
+    names(&gained.collect::<Vec<_>>())
+}
+
 fn steps(target: &Manifest, reasons: &[Change], observed: &Observed) -> Vec<Step> {
     let warm = observed.core(&target.id).is_some_and(crate::CoreContainer::is_warm);
     let mut platform = platform(reasons, observed);
@@ -152,7 +177,9 @@ fn steps(target: &Manifest, reasons: &[Change], observed: &Observed) -> Vec<Step
     steps.append(&mut platform);
     steps.push(Step::Verify);
     // It was recorded when it was deployed; only what it was verified with is another now.
-    if reasons.iter().any(|it| matches!(it, Change::AcrossMigration { .. })) {
+    let across =
+        |it: &Change| matches!(it, Change::AcrossMigration { .. } | Change::AcrossWarehouse(_));
+    if reasons.iter().any(across) {
         steps.push(Step::Record);
     }
     steps.extend(retire(&target.id, observed));
@@ -166,6 +193,7 @@ mod tests {
     use super::*;
     use crate::{
         Fingerprint,
+        migrations::tests::migration,
         plan::tests::{A, B, C, host, inputs},
     };
 
@@ -371,6 +399,39 @@ mod tests {
             not undone: the migration of Dagster's tables"#]].assert_eq(&plan.to_string());
         // What was never asked for is not known to differ.
         observed.manifests[2].schema = None;
+        assert!(Plan::rollback(None, false, &observed).is_ok());
+    }
+
+    #[test]
+    fn past_a_migration_of_the_warehouse_it_is_refused_unless_told() {
+        let mut observed = three(["exited", "running", "running"], C);
+        observed.manifests[1].migrations = Some(vec![migration(1, "a")]);
+        observed.manifests[2].migrations = Some(vec![migration(1, "a"), migration(2, "b")]);
+        check(
+            None,
+            &observed,
+            &expect![[r#"
+            `20261102-000000-bbbbbbb` was verified before the warehouse got `0002_step`
+            hint: its code may fail on the newer tables, which stay; go back all the same with --across-migration"#]],
+        );
+        let plan = Plan::rollback(None, true, &observed).unwrap();
+        expect![[r#"
+            20261103-000000-ccccccc -> 20261102-000000-bbbbbbb, because:
+              - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
+              - the code changed
+              - the warehouse keeps `0002_step`; it was verified without
+            steps:
+               1. switch webserver and daemon to it
+               2. verify that it is what is served
+               3. record the release
+            not undone: what runs have done and written
+            not undone: in the warehouse `0002_step`"#]].assert_eq(&plan.to_string());
+        // Forward again, what it knows is all there.
+        observed.live = Some(B.parse().unwrap());
+        assert!(Plan::rollback(None, false, &observed).is_ok());
+        // What was never asked for is not known to differ.
+        observed.live = Some(C.parse().unwrap());
+        observed.manifests[1].migrations = None;
         assert!(Plan::rollback(None, false, &observed).is_ok());
     }
 

@@ -34,6 +34,11 @@ fail() {
 # A plain text of a manifest.
 told() { sed -n "s/.*\"$2\":\"\([^\"]*\)\".*/\1/p" "$1/manifest.json"; }
 
+# The migrations that a manifest says the warehouse has, a name a line.
+migrations() {
+  grep -o '"migrations":\[[^]]*\]' "$1/manifest.json" | grep -o '"name":"[^"]*"' | cut -d'"' -f4 | sort
+}
+
 exec 8>>"$dir/fence" 9>>"$dir/lock"
 flock --nonblock 9 || fail "somebody deploys: $(cat "$dir/lock.json" 2>/dev/null)"
 outcome=failed
@@ -58,6 +63,11 @@ then=$(told "$release" schema)
 now=$(told "$dir/releases/$before" schema || true)
 [ "${1-}" = --across-migration ] || [ -z "$then" ] || [ -z "$now" ] || [ "$then" = "$now" ] ||
   fail "Dagster's tables were migrated since, from $then to $now: go back with --across-migration"
+if [ "${1-}" != --across-migration ] && grep -q '"migrations":' "$release/manifest.json"; then
+  gained=$(comm -13 <(migrations "$release") <(migrations "$dir/releases/$before"))
+  [ -z "$gained" ] ||
+    fail "the warehouse was migrated since:" $gained "stays; go back with --across-migration"
+fi
 
 running=$(docker inspect --format '{{.State.Running}} {{.HostConfig.RestartPolicy.Name}}' "$CORE_CONTAINER" 2>/dev/null || true)
 case $running in

@@ -2,13 +2,14 @@
 //! webserver and daemon are started from new files.
 
 use anyhow::anyhow;
-use release::{Archive, Inspection, Manifest, Observed, Purpose, refuse_skew};
+use release::{Archive, Inspection, Manifest, Migration, Observed, Purpose, names, refuse_skew};
 
 use super::Rollout;
 use crate::{
     databases::{Databases, named},
     exit::{Failure, Result},
     session::{remote, tail},
+    warehouse::{self, File, Server},
 };
 
 /// How far a change of the platform has come.
@@ -20,6 +21,10 @@ pub(super) struct Underway {
     dump: Option<String>,
     /// Whether the migration was begun.
     migrated: bool,
+    /// The migrations that the warehouse has, if it was asked.
+    pub(super) warehouse: Option<Vec<Migration>>,
+    /// Those of it that were applied on the way.
+    applied: Vec<Migration>,
 }
 
 impl Rollout<'_> {
@@ -121,17 +126,52 @@ impl Rollout<'_> {
         self.underway.inspection.as_ref().is_some_and(Inspection::migrates)
     }
 
-    /// Says of an undone change what it leaves behind.
-    pub(super) fn tell_migration(&self) {
-        let Underway { inspection: Some(found), dump: Some(dump), migrated: true } = &self.underway
-        else {
-            return;
+    /// Applies to the warehouse the migrations that it lacks, if that was asked for or it is yet to be
+    /// made.
+    pub(super) async fn bring_up_warehouse(&mut self, asked: bool) -> Result<String> {
+        let server = Server::require(self.session, self.observed)?;
+        server.ready(self.settings.deploy.verify_timeout).await?;
+        let before = server.alignment(&self.migrations).await?;
+        if let Some(why) = before.refuses_to_deploy(&self.settings.environment, asked) {
+            return Err(warehouse::misaligned(why));
+        }
+        let report = &*self.report;
+        let begin = |file: &File| {
+            report.now(&file.migration.name);
+            Ok(())
         };
-        self.report.say(&format!(
-            "  the schema of Dagster's database is {} still, which older code can use; as it was \
-             before is in {dump} on `{}`",
-            found.head, self.settings.deploy.host,
-        ));
+        let done = &mut self.underway.applied;
+        warehouse::bring_up(self.session, &server, &self.migrations, begin, done).await?;
+        let has = [before.applied(), done.clone()].concat();
+        self.underway.warehouse = Some(has);
+        Ok(match &names(&self.underway.applied.iter().collect::<Vec<_>>())[..] {
+            [] => "nothing is lacking".to_owned(),
+            applied => applied.join(", "),
+        })
+    }
+
+    /// The migrations that the warehouse has: as was seen, or as what serves was verified with.
+    pub(super) fn warehouse_migrations(&self) -> Option<Vec<Migration>> {
+        let known = || self.observed.live_manifest()?.migrations.clone();
+        self.underway.warehouse.clone().or_else(known)
+    }
+
+    /// Says of an undone change what it leaves behind. Answers whether there is something.
+    pub(super) fn tell_migration(&self) -> bool {
+        let host = &self.settings.deploy.host;
+        let Underway { inspection, dump, migrated, applied, .. } = &self.underway;
+        if let (Some(found), Some(dump), true) = (inspection, dump, migrated) {
+            self.report.say(&format!(
+                "  the schema of Dagster's database is {} still, which older code can use; as it was \
+                 before is in {dump} on `{host}`",
+                found.head,
+            ));
+        }
+        if !applied.is_empty() {
+            let names = names(&applied.iter().collect::<Vec<_>>()).join(", ");
+            self.report.say(&format!("  the warehouse has {names} still"));
+        }
+        !applied.is_empty()
     }
 
     /// Refuses new code whose Dagster is newer than that of webserver and daemon.

@@ -27,6 +27,7 @@ use crate::{
     secrets,
     session::{self, Session},
     verbs::{doctor, tunnel},
+    warehouse::Wanted,
 };
 
 /// Builds the code and releases it, without losing a run
@@ -57,6 +58,9 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "1h", value_parser = locked::duration)]
     pub(super) wait: Option<Duration>,
+    /// Apply the migrations that the warehouse lacks, before the new code starts
+    #[arg(long)]
+    pub(super) migrate: bool,
     #[command(flatten)]
     pub(super) older_runs: OlderRuns,
     /// Print the release as JSON; with --dry-run the plan
@@ -137,6 +141,7 @@ impl Deploy {
             allow_dirty: false,
             dry_run: false,
             wait: None,
+            migrate: false,
             older_runs: OlderRuns { runs: Runs::Keep, drain_timeout: Duration::ZERO },
             json: false,
             paper: Paper::None,
@@ -169,6 +174,10 @@ impl Deploy {
             }
             return self.nothing_to_do(here, &session, &observed, report);
         }
+        let migrations = Wanted::look(here, &session, &observed).await;
+        let migrations =
+            if self.dry_run { migrations? } else { session.recorded(&audit, migrations)? };
+        let plan = migrations.along(plan, self.migrate);
         let login = session::login(&settings);
         let ca_bundle = here.ca_bundle();
         let workshop = Workshop {
@@ -190,7 +199,7 @@ impl Deploy {
             observed: &observed,
             workshop: &workshop,
         };
-        let considered = self.consider(&prospect, &plan, &inputs, &mut report).await;
+        let considered = self.consider(&prospect, &plan, &inputs, &migrations, &mut report).await;
         if self.dry_run {
             return considered;
         }
@@ -203,7 +212,17 @@ impl Deploy {
         let locked = session.locked(audit, self.wait, &report)?;
         report.end("");
         let result = self
-            .roll_out(here, &locked, &plan, &project, &inputs, images, login, &mut report)
+            .roll_out(
+                here,
+                &locked,
+                &plan,
+                &project,
+                &inputs,
+                migrations,
+                images,
+                login,
+                &mut report,
+            )
             .await;
         locked.note(|it| it.phases.clone_from(&report.phases));
         let Some(manifest) = locked.finish(result)? else {
@@ -262,11 +281,16 @@ impl Deploy {
         prospect: &Prospect<'_>,
         plan: &Plan,
         inputs: &Inputs,
+        migrations: &Wanted,
         report: &mut Report,
     ) -> Result {
         let settings = prospect.session.settings;
         self.refuse_outdated(inputs, plan)?;
         refuse_host(settings, prospect.observed)?;
+        // A plan on paper is shown all the same.
+        let ahead = migrations.refusal(&settings.environment, self.migrate).err();
+        let (now, then) = if self.dry_run { (None, ahead) } else { (ahead, None) };
+        now.map_or(Ok(()), Err)?;
         if !self.dry_run && (self.yes || !settings.deploy.confirm) {
             return Ok(());
         }
@@ -278,7 +302,10 @@ impl Deploy {
             plan: plan.clone(),
             runs: self.older_runs.runs,
             inputs: inputs.clone(),
-            preview: prospect.preview(plan, report).await?,
+            preview: Preview {
+                migrations: migrations.lacking(),
+                ..prospect.preview(plan, report).await?
+            },
         };
         if self.dry_run {
             report.finish();
@@ -287,6 +314,7 @@ impl Deploy {
             report.say(&proposal.to_string());
         }
         refuse_broken(&proposal.preview)?;
+        then.map_or(Ok(()), Err)?;
         match &self.paper {
             _ if !self.dry_run => {
                 let question = format!("Deploy this to {}? [y/N]", settings.environment);
@@ -319,6 +347,7 @@ impl Deploy {
         shown: &Plan,
         project: &Project,
         inputs: &Inputs,
+        migrations: Wanted,
         images: Images,
         login: Login,
         report: &mut Report,
@@ -326,6 +355,7 @@ impl Deploy {
         let settings = locked.settings;
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
         let plan = self.older_runs.plan(id.clone(), inputs, settings, &locked.observed);
+        let plan = migrations.along(plan, self.migrate);
         self.refuse_outdated(inputs, &plan)?;
         // What was planned, and perhaps confirmed, was planned on what served then. Who waits for
         // another's deploy without being asked to confirm wants the plan that follows from it.
@@ -351,7 +381,8 @@ impl Deploy {
             here.who(),
             environment::now(),
         );
-        let rollout = Rollout::new(locked, &plan, manifest, login, files, report);
+        let rollout =
+            Rollout::new(locked, &plan, manifest, login, files, report).with_migrations(migrations);
         rollout.run().await.map(Some)
     }
 

@@ -35,6 +35,9 @@ pub(crate) struct Plan {
     /// Plan for files that no commit holds
     #[arg(long)]
     allow_dirty: bool,
+    /// Plan to apply the migrations that the warehouse lacks
+    #[arg(long)]
+    migrate: bool,
     #[command(flatten)]
     older_runs: OlderRuns,
     /// Print the plan as JSON
@@ -59,10 +62,11 @@ pub(crate) struct Apply {
 
 impl Plan {
     pub(crate) async fn run(self, here: &Here) -> Result {
-        let Plan { environment, location, out, allow_dirty, older_runs, json } = self;
+        let Plan { environment, location, out, allow_dirty, migrate, older_runs, json } = self;
         let paper = Paper::Write(out);
         Deploy {
             allow_dirty,
+            migrate,
             older_runs,
             json,
             dry_run: true,
@@ -82,6 +86,7 @@ impl Apply {
         let deploy = Deploy {
             yes: true,
             allow_dirty: true,
+            migrate: proposal.plan.migrates(),
             older_runs,
             json: self.json,
             ..Deploy::of(proposal.environment.clone(), proposal.location.clone())

@@ -20,6 +20,7 @@ use crate::{
     runs,
     session::{Session, remote},
     verbs::backup::{counted, stamp},
+    warehouse,
 };
 
 /// Replaces an environment's databases by those of a backup
@@ -268,6 +269,8 @@ impl Exchange<'_> {
         let since = self.resume()?;
         self.serves(since, report).await?;
         report.end("Dagster works on them");
+        // Which migrations this warehouse has is yet to be asked.
+        warehouse::remember(self.locked, None)?;
         if let Err(failure) = self.discard(replaced) {
             // The next restore drops them.
             report.say(&format!("  warning: {}", failure.error));

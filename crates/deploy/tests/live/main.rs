@@ -7,6 +7,7 @@ mod faults;
 mod lock;
 mod platform_and_backup;
 mod rollback;
+mod schema;
 
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 

@@ -70,7 +70,6 @@ fn a_changed_platform_loses_no_run_and_a_backup_brings_the_data_back() {
     assert_eq!(checkout.on_host(daemons).lines().count(), 1);
 
     // The data as they are, saved.
-    sql(&checkout, "template1", "CREATE DATABASE warehouse");
     sql(&checkout, "warehouse", "CREATE TABLE kept AS SELECT * FROM generate_series(1, 1000) n");
     let saved = checkout.json(&["backup", "demo", "saved.tar", "--json"]);
     let databases = saved["archive"]["databases"].as_array().unwrap();

@@ -1,0 +1,1 @@
+# Does nothing: that it is run says that the lock is held.

@@ -1,0 +1,184 @@
+//! Migrations of the warehouse: applied by a deploy or by hand, cut off, refused, and compared.
+
+use std::{fs, time::Duration};
+
+use bench::{Answer, Checkout, wait_until};
+use exec::Line;
+use serde_json::Value;
+
+use crate::DEPLOY;
+
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// Asks the warehouse of an environment.
+fn sql(checkout: &Checkout, environment: &str, statement: &str) -> String {
+    let project = format!("label=com.docker.compose.project=dagster-{environment}");
+    let service = "label=com.docker.compose.service=dagster-postgres";
+    checkout.on_host(&format!(
+        "docker exec $(docker ps --quiet --filter {project} --filter {service}) \
+         psql -U dagster -d warehouse -v ON_ERROR_STOP=1 -Atc \"{statement}\""
+    ))
+}
+
+/// Writes a migration, in the place of one of the same name.
+fn migration(checkout: &Checkout, name: &str, text: &str) {
+    checkout.write(&format!("dagster_core/migrations/{name}.sql"), text);
+}
+
+fn status(checkout: &Checkout) -> Value {
+    checkout.json(&["schema", "status", "demo", "--json"])
+}
+
+/// How each migration stands.
+fn standings(checkout: &Checkout) -> Vec<String> {
+    let status = status(checkout);
+    let migrations = status["migrations"].as_array().unwrap().iter();
+    migrations
+        .map(|it| format!("{} {}", it["name"].as_str().unwrap(), it["standing"].as_str().unwrap()))
+        .collect()
+}
+
+#[track_caller]
+fn refused(checkout: &Checkout, args: &[&str], says: &[&str]) -> Answer {
+    let answer = checkout.run(args);
+    assert_eq!(answer.code, 3, "{args:?}: {answer}");
+    for says in says {
+        assert!(answer.stderr.contains(says), "expected `{says}`: {answer}");
+    }
+    answer
+}
+
+#[test]
+fn the_warehouse_follows_its_migrations_and_what_was_done_by_hand_is_named() {
+    let checkout = Checkout::new("schema", DEPLOY);
+    // The test job is not what is at stake here, and takes its seconds.
+    let template = checkout.read("env-templates/demo.env");
+    let without = template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=");
+    checkout.write("env-templates/demo.env", &without);
+    let first = checkout.deploy();
+    let serving = checkout.containers();
+    let level = status(&checkout);
+    assert_eq!(level["aligned"], true, "the first deploy made it: {level}");
+    assert!(level["dagster"].is_string(), "{level}");
+
+    code_does_not_go_ahead_of_its_migrations(&checkout);
+    assert_eq!(checkout.containers(), serving, "nothing was touched");
+    let second = checkout.json(&["deploy", "demo", "--migrate", "--json"]);
+    assert_eq!(second["release"]["migrations"][1]["name"], "0002_add_note", "{second}");
+    assert_eq!(status(&checkout)["aligned"], true);
+    let back = refused(&checkout, &["rollback", "demo"], &["--across-migration"]);
+    assert!(back.stderr.contains("before the warehouse got `0002_add_note`"), "{back}");
+    let dry = checkout.run(&["rollback", "demo", "--across-migration", "--dry-run"]);
+    assert!(dry.stdout.contains("not undone: in the warehouse `0002_add_note`"), "{dry}");
+    let release = first["release"]["id"].as_str().unwrap();
+    let home = "/home/deployer/dagster-deploy/demo";
+    let by_hand =
+        format!("su - deployer -c 'bash {home}/releases/{release}/rollback.sh' 2>&1 || true");
+    let said = checkout.on_host(&by_hand);
+    assert!(said.contains("migrated since: 0002_add_note stays"), "{said}");
+
+    one_that_is_killed_half_way_leaves_nothing(&checkout);
+    two_environments_are_compared_and_do_not_meet(&checkout);
+
+    // What was applied is not changed any more.
+    let first = checkout.read("dagster_core/migrations/0001_time_zones.sql");
+    migration(&checkout, "0001_time_zones", &format!("{first}\n-- Another word.\n"));
+    let changed = ["`0001_time_zones` changed after the warehouse of `demo` got it"];
+    refused(&checkout, &["schema", "sync", "demo"], &changed);
+    refused(&checkout, &["deploy", "demo", "--migrate"], &changed);
+    checkout.down();
+}
+
+fn code_does_not_go_ahead_of_its_migrations(checkout: &Checkout) {
+    const GOOD: &str = "ALTER TABLE time_zones ADD COLUMN note text;\n\
+                        CREATE INDEX by_note ON time_zones (note);\n";
+
+    // It does not work: its place is told, and nothing of it is there.
+    migration(checkout, "0002_add_note", &GOOD.replace("(note)", "(nota)"));
+    refused(checkout, &["deploy", "demo"], &["lacks `0002_add_note`", "--migrate"]);
+    let place = "`dagster_core/migrations/0002_add_note.sql:2` was not applied";
+    let why = "Postgres says: column \"nota\" does not exist";
+    refused(checkout, &["schema", "sync", "demo", "--dry-run"], &[place, why]);
+    refused(checkout, &["deploy", "demo", "--migrate"], &[place, why]);
+    assert_eq!(standings(checkout), ["0001_time_zones applied", "0002_add_note pending"]);
+    let columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'note'";
+    assert_eq!(sql(checkout, "demo", columns), "0");
+    migration(checkout, "0002_add_note", GOOD);
+    let plan = checkout.run(&["plan", "demo"]);
+    assert_eq!(plan.code, 3, "{plan}");
+    assert!(
+        plan.stdout.contains("migrations that the warehouse lacks:\n  0002_add_note"),
+        "{plan}"
+    );
+    let plan = checkout.run(&["plan", "demo", "--migrate"]);
+    assert!(plan.stdout.contains("apply what the warehouse lacks: `0002_add_note`"), "{plan}");
+}
+
+fn one_that_is_killed_half_way_leaves_nothing(checkout: &Checkout) {
+    const WORKING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+
+    let text = "CREATE TABLE slow (id bigint PRIMARY KEY);\n";
+    migration(checkout, "0003_slow", &format!("{text}SELECT pg_sleep(600);\n"));
+    let killed = checkout.start(&[], &["schema", "sync", "demo"]);
+    wait_until(LIMIT, "it is in the middle", || sql(checkout, "demo", WORKING) == "1");
+    refused(
+        checkout,
+        &["schema", "sync", "demo"],
+        &["`demo` is locked: schema sync by", "0003_slow"],
+    );
+    killed.signal("KILL").unwrap();
+    wait_until(LIMIT, "Postgres hears of it", || sql(checkout, "demo", WORKING) == "0");
+    while let Line::Said(_) = killed.line(LIMIT) {}
+    assert_eq!(sql(checkout, "demo", "SELECT to_regclass('slow') IS NULL"), "t");
+
+    migration(checkout, "0003_slow", text);
+    let synced = checkout.json(&["schema", "sync", "demo", "--wait=1m", "--json"]);
+    assert_eq!(synced["applied"], serde_json::json!(["0003_slow"]), "{synced}");
+    assert_eq!(
+        checkout.json(&["schema", "sync", "demo", "--json"])["applied"],
+        serde_json::json!([])
+    );
+    // The release that serves knows of it.
+    let release = &checkout.json(&["status", "demo", "--json"])["release"];
+    assert_eq!(release["migrations"][2]["name"], "0003_slow", "{release}");
+}
+
+fn two_environments_are_compared_and_do_not_meet(checkout: &Checkout) {
+    // The same VM and the same warehouse by name, and yet another one.
+    let third = checkout.path("dagster_core/migrations/0003_slow.sql");
+    let text = fs::read_to_string(&third).unwrap();
+    fs::remove_file(&third).unwrap();
+    checkout.write_env_prod_of_the_testbed();
+    let variables = [("DEPLOY_TEST_JOB", "")];
+    let deployed = checkout.run_with(&variables, &["deploy", "prod", "--yes", "--allow-dirty"]);
+    assert_eq!(deployed.code, 0, "{deployed}");
+    migration(checkout, "0003_slow", &text);
+    sql(checkout, "demo", "INSERT INTO time_zones VALUES ('XX', 'Here/There', 0, 0)");
+    assert_eq!(sql(checkout, "prod", "SELECT count(*) FROM time_zones"), "0");
+
+    sql(checkout, "prod", "ALTER TABLE time_zones ALTER COLUMN note SET DEFAULT 'by hand'");
+    sql(checkout, "demo", "DROP INDEX by_note");
+    let drift = status(checkout)["drift"].clone();
+    assert_eq!(drift.as_array().map(Vec::len), Some(1), "{drift}");
+    assert_eq!(drift[0]["object"]["name"], "by_note", "{drift}");
+    let diff = checkout.run(&["schema", "diff", "demo", "prod"]);
+    let expected = "\
+migrations that only demo has: 0003_slow
+what follows from the migrations:
+  table public.slow: only in demo
+what no migration explains:
+  column note of public.time_zones: text in demo, text default 'by hand'::text in prod (changed by hand in prod)
+  index by_note of public.time_zones: only in prod: CREATE INDEX by_note ON public.time_zones USING btree (note) (changed by hand in demo)
+";
+    assert!(diff.stdout.starts_with(expected), "{diff}");
+
+    // Production asks.
+    refused(
+        checkout,
+        &["schema", "sync", "prod"],
+        &["lacks, and gets:\n  0003_slow", "not confirmed"],
+    );
+    let all = checkout.json(&["history", "prod", "--all", "--json"]);
+    assert_eq!(all["entries"][0]["verb"], "schema sync", "{all}");
+    assert_eq!(all["entries"][0]["outcome"], "refused", "{all}");
+}
