@@ -554,6 +554,7 @@ impl<'a> Rollout<'a> {
     async fn try_undo(&mut self, done: &[Step]) -> Result {
         let id = self.manifest.id.clone();
         let container = self.observed.layout.core_container(&id);
+        self.remember_migrations()?;
         let Observed { platform_of, .. } = self.observed;
         let stood = platform_of.as_ref().or(self.observed.live_manifest());
         let touched = done.contains(&Step::StopDaemon) || done.contains(&Step::Platform);

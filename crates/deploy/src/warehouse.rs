@@ -58,6 +58,10 @@ impl Server {
             return Ok(None);
         }
         let address = session.succeeded("find Postgres", output)?;
+        if address.trim().is_empty() {
+            // It is between two starts.
+            return Ok(None);
+        }
         let address = format!("{}:5432", address.trim());
         // The name that clients of Postgres expect.
         let socket = session.host.forward_address(&address, ".s.PGSQL.5432")?;
@@ -116,19 +120,17 @@ impl Server {
         failure
     }
 
+    /// Whether it answers, be it that it lets nobody in.
+    pub(crate) async fn answers(&self) -> bool {
+        !self.connect(&self.dagster).await.is_err_and(|error| starts(&error))
+    }
+
     /// Waits until Postgres, which was just started, lets us in.
     pub(crate) async fn ready(&self, limit: Duration) -> Result {
-        const STARTING: &str = "57P03";
-
         let deadline = tokio::time::Instant::now() + limit;
         loop {
             let Err(error) = self.connect(&self.dagster).await else { return Ok(()) };
-            // Made for the first time, it makes its database before it listens to others than itself.
-            let soon = match code(&error) {
-                Some(code) => [STARTING, NO_DATABASE].contains(&code.as_str()),
-                None => true,
-            };
-            if !soon || tokio::time::Instant::now() >= deadline {
+            if !starts(&error) || tokio::time::Instant::now() >= deadline {
                 return Err(self.unreachable(&self.dagster, error));
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -395,6 +397,14 @@ fn migrate_error(error: MigrateError) -> sqlx::Error {
 
 fn code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error()?.code().map(Into::into)
+}
+
+/// Whether an error is one of a Postgres that is about to start, or does not listen. Made for the first
+/// time, it makes its database before it listens to others than itself.
+fn starts(error: &sqlx::Error) -> bool {
+    const STARTING: &str = "57P03";
+
+    code(error).is_none_or(|it| [STARTING, NO_DATABASE].contains(&it.as_str()))
 }
 
 /// The line of a text that Postgres points at.

@@ -141,9 +141,11 @@ impl Rollout<'_> {
             Ok(())
         };
         let done = &mut self.underway.applied;
-        warehouse::bring_up(self.session, &server, &self.migrations, begin, done).await?;
-        let has = [before.applied(), done.clone()].concat();
-        self.underway.warehouse = Some(has);
+        let result =
+            warehouse::bring_up(self.session, &server, &self.migrations, begin, done).await;
+        // Those before one that failed are there.
+        self.underway.warehouse = Some([before.applied(), done.clone()].concat());
+        result?;
         Ok(match &names(&self.underway.applied.iter().collect::<Vec<_>>())[..] {
             [] => "nothing is lacking".to_owned(),
             applied => applied.join(", "),
@@ -154,6 +156,14 @@ impl Rollout<'_> {
     pub(super) fn warehouse_migrations(&self) -> Option<Vec<Migration>> {
         let known = || self.observed.live_manifest()?.migrations.clone();
         self.underway.warehouse.clone().or_else(known)
+    }
+
+    /// Writes down, with the release that goes on serving, what its warehouse got meanwhile.
+    pub(super) fn remember_migrations(&self) -> Result {
+        if self.underway.applied.is_empty() {
+            return Ok(());
+        }
+        warehouse::remember(self.session, self.underway.warehouse.clone())
     }
 
     /// Says of an undone change what it leaves behind. Answers whether there is something.

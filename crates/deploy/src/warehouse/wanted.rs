@@ -28,8 +28,10 @@ impl Wanted {
         if known.is_some_and(|known| migrations.iter().all(|it| known.contains(it))) {
             return Ok(Wanted { files, migrations: Vec::new(), alignment: None });
         }
-        let alignment = match Server::reach(session, observed)? {
-            Some(server) if !migrations.is_empty() => Some(server.alignment(&files).await?),
+        let server = Server::reach(session, observed)?.filter(|_| !migrations.is_empty());
+        // One that does not answer may be what this deploy mends.
+        let alignment = match server {
+            Some(server) if server.answers().await => Some(server.alignment(&files).await?),
             _ => None,
         };
         Ok(Wanted { files, migrations, alignment })

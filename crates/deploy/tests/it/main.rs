@@ -165,6 +165,20 @@ fn a_folder_without_a_repository_is_refused() {
 }
 
 #[test]
+fn a_migration_that_would_be_overlooked_is_refused_before_anything_is_reached() {
+    let root = checkout(NOWHERE);
+    fs::write(root.path().join("dagster_core/migrations/add_note.sql"), "").unwrap();
+    check(
+        &root,
+        &["schema", "status", "prod"],
+        &expect![[r#"
+            error: `dagster_core/migrations/add_note.sql` is not named as a migration is
+            hint: a number, and in small letters what it does: 0002_add_offsets.sql
+            exit 3"#]],
+    );
+}
+
+#[test]
 fn a_folder_without_templates_is_refused() {
     let root = checkout(NOWHERE);
     fs::remove_dir_all(root.path().join("env-templates")).unwrap();
