@@ -88,7 +88,7 @@ impl Server {
     }
 
     async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
-        // Whatever the process's environment says of Postgres is overruled.
+        // Each of them is named, since what is not is taken from the process's environment.
         let options = PgConnectOptions::new_without_pgpass()
             .socket(&self.socket)
             .port(5432)
@@ -317,14 +317,17 @@ impl Warehouse<'_> {
             let error = migrate_error(error);
             let line = line(&error, file.sql.sql.as_str());
             let place = line.map(|it| format!(":{it}")).unwrap_or_default();
-            let locked = code(&error).as_deref() == Some(LOCK_TIMEOUT);
+            let code = code(&error);
             let what = format!("`{MIGRATIONS}/{}{place}` was not applied", file.file());
-            let failure = Failure::refused(said(error).context(what));
-            if locked {
-                return failure
-                    .hint("something works on what it changes: try again when it has ended");
-            }
-            failure.hint("nothing of it was applied: mend it, and try again")
+            Failure::refused(said(error).context(what)).hint(match code.as_deref() {
+                Some(LOCK_TIMEOUT) => {
+                    "something works on what it changes: try again when it has ended"
+                }
+                Some(files::ENDS) => {
+                    "take BEGIN, COMMIT and ROLLBACK out of it; what it did before them stands"
+                }
+                _ => "nothing of it was applied: mend it, and try again",
+            })
         })
     }
 

@@ -53,15 +53,18 @@ impl File {
         if text.starts_with("-- no-transaction") {
             return Err(refused(NoMigration::NoTransaction { file: file.to_owned() }));
         }
+        let guarded = AssertSqlSafe(guarded(&text)).into_sql_str();
         let text = AssertSqlSafe(text).into_sql_str();
         let words = words.replace('_', " ");
-        let sql = sqlx::migrate::Migration::new(
+        let mut sql = sqlx::migrate::Migration::new(
             version,
             words.into(),
             MigrationType::Simple,
             text,
             false,
         );
+        // The checksum is of the text as it is written.
+        sql.sql = guarded;
         let checksum = sql.checksum.first_chunk().map_or(0, |it| u64::from_be_bytes(*it));
         let checksum = format!("{checksum:0CHECKSUM$x}");
         let name = file.trim_end_matches(".sql").to_owned();
@@ -74,6 +77,21 @@ impl File {
         format!("{}.sql", self.migration.name)
     }
 }
+
+/// The text, with a mark that its transaction carries and a look at its end whether it is still there:
+/// one that says COMMIT would be applied by halves. Its lines keep their numbers.
+fn guarded(text: &str) -> String {
+    format!(
+        "SET LOCAL dagster_deploy.whole = 'yes';{text}\n;\
+         DO $$ BEGIN \
+         IF current_setting('dagster_deploy.whole', true) IS DISTINCT FROM 'yes' THEN \
+         RAISE 'it ends the transaction that it is applied in' USING ERRCODE = '{ENDS}'; \
+         END IF; END $$"
+    )
+}
+
+/// A migration ended its transaction.
+pub(super) const ENDS: &str = "2D000";
 
 /// How many digits of a checksum tell one text from another.
 pub(super) const CHECKSUM: usize = 16;

@@ -108,6 +108,9 @@ fn code_does_not_go_ahead_of_its_migrations(checkout: &Checkout) {
     let why = "Postgres says: syntax error at or near \"INDEKS\"";
     refused(checkout, &["schema", "sync", "demo", "--dry-run"], &[place, why]);
     refused(checkout, &["deploy", "demo", "--migrate"], &[place, why]);
+    migration(checkout, "0002_add_note", "SELECT 1;\nCOMMIT;\nSELECT 2;\n");
+    let ends = "it ends the transaction that it is applied in";
+    refused(checkout, &["schema", "sync", "demo", "--dry-run"], &[ends]);
     assert_eq!(standings(checkout), ["0001_time_zones applied", "0002_add_note pending"]);
     let columns = "SELECT count(*) FROM information_schema.columns WHERE column_name = 'note'";
     assert_eq!(sql(checkout, "demo", columns), "0");
