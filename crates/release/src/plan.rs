@@ -723,7 +723,7 @@ pub(crate) mod tests {
         let files = [migration(1, "a"), migration(2, "b")];
         let observed = host(&[(A, "running")], Some(A));
         let plan = |alignment: Option<&Alignment>, asked| {
-            Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, &observed)
+            Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, 5, &observed)
                 .with_migrations(&files, alignment, asked)
         };
         let behind = Alignment::new(&files, Some(&files[..1]));
@@ -743,7 +743,7 @@ pub(crate) mod tests {
         .assert_eq(&asked.to_string());
         assert!(asked.migrates());
         // Unless it is asked for, the deploy is refused and the plan as ever.
-        let without = Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, &observed);
+        let without = Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, 5, &observed);
         assert_eq!(plan(Some(&behind), false), without);
         let level = Alignment::new(&files, Some(&files));
         assert_eq!(plan(Some(&level), true), without);
