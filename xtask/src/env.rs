@@ -147,6 +147,7 @@ fn list(root: &Path, json: bool) -> anyhow::Result<()> {
         let is = match it {
             it if it.is_testbed() => "a throwaway VM on this machine".to_owned(),
             it if it.has_file => format!("values in .env.{}", it.environment),
+            it if it.missing.is_empty() => "no values here, and none are needed".to_owned(),
             it => format!("no values here: cargo xtask env init {}", it.environment),
         };
         [it.environment.clone(), is]

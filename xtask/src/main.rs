@@ -45,6 +45,8 @@ enum Verb {
     Runs(forward::Arguments),
     /// Open Dagster's UI on this machine
     Tunnel(forward::Arguments),
+    /// Run the platform on this machine, with the code as it is saved
+    Dev(forward::Arguments),
     /// Save an environment's databases into one file
     Backup(forward::Arguments),
     /// Replace an environment's databases by those of a backup
@@ -86,6 +88,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Lock(it) => forward::deploy("lock", it, root),
         Verb::Runs(it) => forward::deploy("runs", it, root),
         Verb::Tunnel(it) => forward::deploy("tunnel", it, root),
+        Verb::Dev(it) => forward::deploy("dev", it, root),
         Verb::Backup(it) => forward::deploy("backup", it, root),
         Verb::Restore(it) => forward::deploy("restore", it, root),
         Verb::Schema(it) => forward::deploy("schema", it, root),

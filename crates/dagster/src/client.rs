@@ -74,6 +74,15 @@ impl Client {
         Ok(())
     }
 
+    /// Makes a code location's server import its code anew, and answers what came of it. The runs of
+    /// the code before go on.
+    pub async fn reload_location(&self, name: &str) -> Result<LocationState> {
+        let variables = json!({"name": name});
+        let at = "/reloadRepositoryLocation";
+        self.union(&queries::RELOAD_LOCATION, variables, at, "WorkspaceLocationEntry").await?;
+        Ok(self.location(name).await?.state)
+    }
+
     /// A code location, as the webserver has it now.
     pub async fn location(&self, name: &str) -> Result<Location> {
         let answer =

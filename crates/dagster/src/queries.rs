@@ -21,6 +21,16 @@ pub(crate) const RELOAD: Query = Query {
         ... on UnauthorizedError { message } ...Error } }",
 };
 
+pub(crate) const RELOAD_LOCATION: Query = Query {
+    name: "ReloadLocation",
+    text: "mutation ReloadLocation($name: String!) {
+        reloadRepositoryLocation(repositoryLocationName: $name) { __typename
+        ... on WorkspaceLocationEntry { name }
+        ... on ReloadNotSupported { message }
+        ... on RepositoryLocationNotFound { message }
+        ... on UnauthorizedError { message } ...Error } }",
+};
+
 macro_rules! workspace {
     () => {
         "workspaceOrError { __typename

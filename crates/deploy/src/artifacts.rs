@@ -18,7 +18,7 @@ use crate::{
 const FINGERPRINT: &str = "dagster-deploy.fingerprint";
 
 /// Where the image has the code's files; `core.Dockerfile` names the same folder.
-const CODE_IN_IMAGE: &str = "/opt/dagster/code";
+pub(crate) const CODE_IN_IMAGE: &str = "/opt/dagster/code";
 
 /// What making images needs. An engine is not among it: that is looked for when one must be built,
 /// which a change of the code alone does not ask for.
@@ -101,7 +101,7 @@ impl Workshop<'_> {
         };
         report.phase("push core");
         let layer = Layer::pack(&code.files, Path::new(CODE_IN_IMAGE));
-        let labels = self.labels(&code.fingerprint, true);
+        let labels = self.code_labels(&code.fingerprint);
         let image = self.registry.add_layer(&base, &image, &layer, &labels).await?;
         report.end(&format!("a layer of {} KiB", layer.size().div_ceil(1024)));
         Ok(image)
@@ -127,12 +127,9 @@ impl Workshop<'_> {
         image: &ImageRef,
         report: &mut Report,
     ) -> Result<Remote> {
-        report.phase(&format!("build {what}"));
         let engine = Engine::local().await?;
-        let mut steps = Steps::default();
-        let build = self.build(recipe, image);
-        engine.build(&build, &mut |progress| steps.note(&progress, report)).await?;
-        report.end(&format!("{} steps, {} cached", steps.all, steps.cached));
+        let build = recipe.build(image, self.settings, self.ca_bundle);
+        carry_out(&build, what, &engine, report).await?;
 
         report.phase(&format!("push {what}"));
         let digest = engine
@@ -162,34 +159,64 @@ impl Workshop<'_> {
         Ok(found.filter(|it| it.labels.get(FINGERPRINT) == Some(&fingerprint)))
     }
 
-    fn build(&self, recipe: &Recipe, image: &ImageRef) -> Build {
-        let python = self.settings.deploy.python_image.clone();
-        let ca = self.ca_bundle.map(|it| ("ca".to_owned(), it.to_owned()));
+    /// Only code is of one commit; other images outlive many.
+    fn code_labels(&self, fingerprint: &Fingerprint) -> BTreeMap<String, String> {
+        let commit = &self.project.commit;
+        let dirty = if commit.dirty.is_empty() { "" } else { "-dirty" };
+        let revision = format!("{}{dirty}", commit.sha);
+        let mut labels = labels(fingerprint);
+        labels.insert("org.opencontainers.image.revision".to_owned(), revision);
+        labels
+    }
+}
+
+/// Finds an image in this machine's engine, which alone shall run it, or builds it.
+pub(crate) async fn provide_here(
+    recipe: &Recipe,
+    settings: &Settings,
+    ca_bundle: Option<&Path>,
+    engine: &Engine,
+    report: &mut Report,
+) -> Result<ImageRef> {
+    let image = format!("dagster-dev/{}:{}", recipe.name, recipe.fingerprint.short());
+    let image: ImageRef = image.parse().expect("names of recipes are names of images");
+    let build = recipe.build(&image, settings, ca_bundle);
+    let there = engine.image(&image).await?;
+    if there.is_none_or(|it| it.labels.get(FINGERPRINT) != build.labels.get(FINGERPRINT)) {
+        carry_out(&build, recipe.name, engine, report).await?;
+    }
+    Ok(image)
+}
+
+async fn carry_out(build: &Build, what: &str, engine: &Engine, report: &mut Report) -> Result {
+    report.phase(&format!("build {what}"));
+    let mut steps = Steps::default();
+    engine.build(build, &mut |progress| steps.note(&progress, report)).await?;
+    report.end(&format!("{} steps, {} cached", steps.all, steps.cached));
+    Ok(())
+}
+
+impl Recipe {
+    fn build(&self, image: &ImageRef, settings: &Settings, ca_bundle: Option<&Path>) -> Build {
+        let python = settings.deploy.python_image.clone();
+        let ca = ca_bundle.map(|it| ("ca".to_owned(), it.to_owned()));
         Build {
-            context: recipe.context.clone(),
-            dockerfile: recipe.dockerfile.into(),
+            context: self.context.clone(),
+            dockerfile: self.dockerfile.into(),
             tag: image.to_string(),
             args: [("PYTHON_IMAGE".to_owned(), python)].into(),
-            labels: self.labels(&recipe.fingerprint, false),
+            labels: labels(&self.fingerprint),
             secrets: ca.into_iter().collect(),
         }
     }
+}
 
-    /// Only code is of one commit; other images outlive many.
-    fn labels(&self, fingerprint: &Fingerprint, code: bool) -> BTreeMap<String, String> {
-        let label = |key: &str, value: String| (key.to_owned(), value);
-        let mut labels = BTreeMap::from([
-            label(FINGERPRINT, fingerprint.to_string()),
-            label("org.opencontainers.image.version", fingerprint.short().to_owned()),
-        ]);
-        if code {
-            let commit = &self.project.commit;
-            let dirty = if commit.dirty.is_empty() { "" } else { "-dirty" };
-            let revision = format!("{}{dirty}", commit.sha);
-            labels.extend([label("org.opencontainers.image.revision", revision)]);
-        }
-        labels
-    }
+fn labels(fingerprint: &Fingerprint) -> BTreeMap<String, String> {
+    let label = |key: &str, value: String| (key.to_owned(), value);
+    BTreeMap::from([
+        label(FINGERPRINT, fingerprint.to_string()),
+        label("org.opencontainers.image.version", fingerprint.short().to_owned()),
+    ])
 }
 
 /// Counts a build's steps while it runs.

@@ -61,7 +61,25 @@ impl Here {
         environment: &str,
         facts: &BTreeMap<String, String>,
     ) -> Result<Settings> {
+        if self.is_local(environment)? {
+            let error = anyhow::anyhow!("`{environment}` has no VM: it lives on this machine");
+            return Err(Failure::refused(error).hint("start it: cargo xtask dev"));
+        }
+        self.resolve(environment, facts)
+    }
+
+    /// The settings of an environment, whether it has a VM or not.
+    pub(crate) fn resolve(
+        &self,
+        environment: &str,
+        facts: &BTreeMap<String, String>,
+    ) -> Result<Settings> {
         settings::resolve(&self.root, environment, facts, &self.variables).map_err(Failure::refused)
+    }
+
+    /// Whether the environment is this machine's own, which no VM carries.
+    pub(crate) fn is_local(&self, environment: &str) -> Result<bool> {
+        settings::is_local(&self.root, environment).map_err(Failure::refused)
     }
 
     /// Whether the environment is a throwaway one, made here.
@@ -95,6 +113,12 @@ impl Here {
     pub(crate) fn program(&self, name: &str) -> Cmd {
         let path = self.variables.get("PATH").cloned().unwrap_or_default();
         Cmd::new(name).dir(&self.root).env("PATH", path)
+    }
+
+    /// The folders of programs, with one before all others.
+    pub(crate) fn programs(&self, first: &Path) -> String {
+        let path = self.variables.get("PATH").map(String::as_str).unwrap_or_default();
+        format!("{}:{path}", first.display())
     }
 
     /// A path as people write it: from `~/`, from the root of the checkout, or absolute.

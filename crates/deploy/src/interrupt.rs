@@ -18,9 +18,27 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Interrupt(watch::Receiver<Option<&'static str>>);
 
+/// What is said of the first signal, after its name, and of the second.
+pub(crate) struct Words {
+    pub(crate) first: &'static str,
+    pub(crate) second: &'static str,
+}
+
+impl Words {
+    const DEPLOY: Words = Words {
+        first: "the step under way is ended and what was done is undone; once more ends at once",
+        second: "ended at once: the next deploy heals what is left",
+    };
+}
+
 impl Interrupt {
     /// Begins to listen, from a thread: this one may be busy with a script for minutes.
     pub(crate) fn listen() -> Result<Interrupt> {
+        Interrupt::listen_saying(Words::DEPLOY)
+    }
+
+    /// The same, with words of one's own.
+    pub(crate) fn listen_saying(words: Words) -> Result<Interrupt> {
         static LISTENING: OnceLock<Interrupt> = OnceLock::new();
         if let Some(listening) = LISTENING.get() {
             return Ok(listening.clone());
@@ -34,7 +52,7 @@ impl Interrupt {
         };
         drop(context);
         let (sender, receiver) = watch::channel(None);
-        std::thread::spawn(move || runtime.block_on(signals.tell(&sender)));
+        std::thread::spawn(move || runtime.block_on(signals.tell(&words, &sender)));
         Ok(LISTENING.get_or_init(|| Interrupt(receiver)).clone())
     }
 
@@ -69,14 +87,12 @@ struct Signals {
 
 impl Signals {
     #[expect(clippy::disallowed_methods, reason = "the second Ctrl-C means: at once")]
-    async fn tell(mut self, first: &watch::Sender<Option<&'static str>>) {
+    async fn tell(mut self, words: &Words, first: &watch::Sender<Option<&'static str>>) {
         let name = self.next().await;
-        report::eprint_line(&format!(
-            "{name}: the step under way is ended and what was done is undone; once more ends at once"
-        ));
+        report::eprint_line(&format!("{name}: {}", words.first));
         let _ = first.send(Some(name));
         self.next().await;
-        report::eprint_line("ended at once: the next deploy heals what is left");
+        report::eprint_line(words.second);
         std::process::exit(i32::from(Exit::Interrupted as u8));
     }
 

@@ -6,6 +6,7 @@
 mod artifacts;
 mod audit;
 mod databases;
+mod dev;
 mod environment;
 mod exit;
 mod gap;
@@ -48,6 +49,7 @@ enum Verb {
     Lock(verb::Lock),
     Runs(verb::Runs),
     Tunnel(verb::Tunnel),
+    Dev(verb::Dev),
     Backup(verb::Backup),
     Restore(verb::Restore),
     Schema(verb::Schema),
@@ -80,6 +82,7 @@ async fn run(verb: Verb) -> Result {
         Verb::Logs(it) => it.run(&here).await,
         Verb::Runs(it) => it.run(&here).await,
         Verb::Tunnel(it) => it.run(&here).await,
+        Verb::Dev(it) => it.run(&here).await,
         Verb::Backup(it) => it.run(&here).await,
         Verb::Restore(it) => it.run(&here).await,
         Verb::Schema(it) => it.run(&here).await,

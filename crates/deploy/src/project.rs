@@ -70,14 +70,11 @@ const SOURCES: [&str; 3] = ["compose", "pyproject.toml", "uv.lock"];
 impl Project {
     /// Reads the checkout at `root`, for a release of one code location.
     pub(crate) fn read(root: &Path, settings: &Settings, location: &Location) -> Result<Project> {
-        const PLATFORM: &str = "compose/platform.Dockerfile";
-
         let commit = Commit::read(root, location)?;
         let read = |path: &str| {
             std::fs::read_to_string(root.join(path))
                 .with_context(|| format!("cannot read `{path}`"))
         };
-        let context = |dockerfile| Context::read(root, Path::new(dockerfile));
         let files = Files {
             core: read("compose/core.yaml")?,
             platform: read("compose/platform.yaml")?,
@@ -86,7 +83,7 @@ impl Project {
         Ok(Project {
             commit,
             core: Code::read(root, settings, location)?,
-            platform: Recipe::new("dagster-platform", PLATFORM, context(PLATFORM)?, settings),
+            platform: Recipe::platform(root, settings)?,
             files,
         })
     }
@@ -148,34 +145,48 @@ impl Project {
 
 impl Code {
     fn read(root: &Path, settings: &Settings, location: &Location) -> Result<Code> {
-        const DOCKERFILE: &str = "compose/core.Dockerfile";
-
-        let definitions = format!("{location}/definitions.py");
-        if !root.join(&definitions).is_file() {
-            let error = anyhow::anyhow!("there is no `{definitions}`");
-            return Err(Failure::refused(error).hint(
-                "a code location is a Python package whose module `definitions` holds its Definitions",
-            ));
-        }
-        let context = Context::read(root, Path::new(DOCKERFILE))?;
+        require_definitions(root, location)?;
         let files = images::Files::read(root, Path::new(location.as_str()))?;
-        let base = Recipe::new("dagster-core", DOCKERFILE, context, settings);
+        let base = Recipe::base(root, settings)?;
         let parts = [base.fingerprint.to_string(), files.fingerprint().to_string()];
         let fingerprint = Fingerprint::of(parts.iter().map(String::as_bytes));
         Ok(Code { base, files, fingerprint })
     }
 }
 
+/// Fails if there is no such code.
+pub(crate) fn require_definitions(root: &Path, location: &Location) -> Result {
+    let definitions = format!("{location}/definitions.py");
+    if root.join(&definitions).is_file() {
+        return Ok(());
+    }
+    let error = anyhow::anyhow!("there is no `{definitions}`");
+    Err(Failure::refused(error).hint(
+        "a code location is a Python package whose module `definitions` holds its Definitions",
+    ))
+}
+
 impl Recipe {
-    fn new(
+    /// Of the image that the code is laid on.
+    pub(crate) fn base(root: &Path, settings: &Settings) -> Result<Recipe> {
+        Recipe::read("dagster-core", "compose/core.Dockerfile", root, settings)
+    }
+
+    /// Of the image of webserver and daemon.
+    pub(crate) fn platform(root: &Path, settings: &Settings) -> Result<Recipe> {
+        Recipe::read("dagster-platform", "compose/platform.Dockerfile", root, settings)
+    }
+
+    fn read(
         name: &'static str,
         dockerfile: &'static str,
-        context: Context,
+        root: &Path,
         settings: &Settings,
-    ) -> Recipe {
+    ) -> Result<Recipe> {
+        let context = Context::read(root, Path::new(dockerfile))?;
         let python = settings.deploy.python_image.as_bytes();
         let fingerprint = Fingerprint::of([context.fingerprint().to_string().as_bytes(), python]);
-        Recipe { name, dockerfile, context, fingerprint }
+        Ok(Recipe { name, dockerfile, context, fingerprint })
     }
 }
 

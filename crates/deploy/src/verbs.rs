@@ -2,6 +2,7 @@
 
 mod backup;
 mod deploy;
+mod dev;
 mod doctor;
 mod down;
 mod history;
@@ -18,6 +19,7 @@ mod tunnel;
 pub(crate) use self::{
     backup::Backup,
     deploy::Deploy,
+    dev::Dev,
     doctor::Doctor,
     down::Down,
     history::History,

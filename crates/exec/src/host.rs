@@ -438,6 +438,11 @@ fn sweep(temp: &Path, age: Duration) {
     }
 }
 
+/// A port of this machine's loopback that is free right now: the wanted one, or the next.
+pub fn free_port(wanted: u16) -> Option<u16> {
+    candidates(wanted).next()
+}
+
 /// Ports to try, in order: those that are free right now.
 pub(crate) fn candidates(wanted: u16) -> impl Iterator<Item = u16> {
     let free = |port: u16| {

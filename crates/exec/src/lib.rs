@@ -19,7 +19,7 @@ mod error;
 pub use self::{
     cmd::{Cmd, Output, Status},
     error::Error,
-    host::{File, Held, Host},
+    host::{File, Held, Host, free_port},
     running::{Line, Running},
     target::Target,
     tunnel::Tunnel,

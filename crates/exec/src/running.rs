@@ -1,7 +1,7 @@
 //! A command that runs while its caller does something else.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, PipeWriter, pipe},
     os::unix::process::CommandExt as _,
     sync::{
         Arc,
@@ -19,6 +19,8 @@ pub struct Running {
     cmd: Cmd,
     process: Arc<duct::ReaderHandle>,
     lines: Receiver<String>,
+    /// The other end of its input, if it shall live no longer than we do.
+    _tie: Option<PipeWriter>,
 }
 
 /// What came of waiting for a line.
@@ -35,9 +37,22 @@ pub enum Line {
 impl Cmd {
     /// Starts it here and does not wait. Its two outputs are read as one, line by line.
     pub fn start(&self) -> Result<Running, Error> {
-        let process = self
-            .expression()
-            .stdin_null()
+        self.start_with(&self.expression().stdin_null(), None)
+    }
+
+    /// The same, with an input that ends when the answer is dropped or this process ends, however
+    /// it does: so a program that reads it to its end does not outlive us.
+    pub fn start_tied(&self) -> Result<Running, Error> {
+        let (reader, writer) = pipe().map_err(|source| self.not_run(source))?;
+        self.start_with(&self.expression().stdin_file(reader), Some(writer))
+    }
+
+    fn start_with(
+        &self,
+        expression: &duct::Expression,
+        tie: Option<PipeWriter>,
+    ) -> Result<Running, Error> {
+        let process = expression
             .stderr_to_stdout()
             .unchecked()
             .before_spawn(|command| {
@@ -56,7 +71,7 @@ impl Cmd {
                 lines.for_each(|line| drop(send.send(line)));
             }
         });
-        Ok(Running { cmd: self.clone(), process, lines })
+        Ok(Running { cmd: self.clone(), process, lines, _tie: tie })
     }
 }
 
@@ -68,6 +83,12 @@ impl Running {
             Err(RecvTimeoutError::Disconnected) => Line::Ended,
             Err(RecvTimeoutError::Timeout) => Line::Silent,
         }
+    }
+
+    /// Ends its input, if that was tied to us.
+    #[must_use]
+    pub fn untie(self) -> Running {
+        Running { _tie: None, ..self }
     }
 
     /// Sends a signal (`KILL`, `TERM`, …) to the process itself.
@@ -109,6 +130,13 @@ mod tests {
         assert_eq!([running.line(LIMIT), running.line(LIMIT)], [said("one"), said("two")]);
         assert_eq!(running.line(LIMIT), Line::Ended);
         assert_eq!(running.ended().unwrap().unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn what_is_tied_to_us_hears_when_we_are_gone() {
+        let running = Cmd::new("sh").args(["-c", "cat; echo alone"]).start_tied().unwrap();
+        assert_eq!(running.line(Duration::from_millis(50)), Line::Silent);
+        assert_eq!(running.untie().line(LIMIT), Line::Said("alone".to_owned()));
     }
 
     #[test]

@@ -78,7 +78,8 @@ pub fn check(
     let mut conditions = Vec::new();
     for one in all.iter().filter(|it| wanted(&it.environment)) {
         let mut own = one.problems.clone();
-        let empty = !one.has_file && only.is_none();
+        // One that lacks nothing needs no file.
+        let empty = !one.has_file && only.is_none() && !one.missing.is_empty();
         if !empty && !one.is_testbed() {
             own.extend(one.missing_problems());
         }

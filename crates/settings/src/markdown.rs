@@ -60,17 +60,19 @@ pub fn describe(templates: &[Template], item: &Item) -> Vec<String> {
         Kind::String => Vec::new(),
         kind => vec![kind.words("ENV")],
     };
-    let marks = [
-        (item.required, "required"),
-        (!item.required, "optional"),
-        (item.sensitive, "secret"),
-        (item.own, "no two environments share it"),
-    ];
+    let having: Vec<_> =
+        templates.iter().filter_map(|it| Some((it, it.item(&item.key)?))).collect();
+    let required = having.iter().filter(|(_, it)| it.required);
+    let required: Vec<&str> = required.map(|(it, _)| it.environment.as_str()).collect();
+    facts.push(match required.len() {
+        0 => "optional".to_owned(),
+        n if n == having.len() => "required".to_owned(),
+        _ => format!("required in {}", required.join(", ")),
+    });
+    let marks = [(item.sensitive, "secret"), (item.own, "no two environments share it")];
     facts.extend(marks.iter().filter(|(is, _)| *is).map(|(_, word)| (*word).to_owned()));
     // Which environments have which default.
     let mut defaults: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let having: Vec<_> =
-        templates.iter().filter_map(|it| Some((it, it.item(&item.key)?))).collect();
     for (template, item) in &having {
         if let Some(default) = &item.default {
             defaults.entry(default).or_default().push(&template.environment);

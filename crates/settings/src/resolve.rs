@@ -250,6 +250,13 @@ pub fn is_testbed(root: &Path, environment: &str) -> Result<bool, Error> {
     Ok(throwaway(&template))
 }
 
+/// Whether an environment is this machine's own, which no VM carries: its template knows no
+/// `DEPLOY_HOST`.
+pub fn is_local(root: &Path, environment: &str) -> Result<bool, Error> {
+    let mut problems = Vec::new();
+    Ok(template(root, environment, &mut problems)?.item("DEPLOY_HOST").is_none())
+}
+
 fn throwaway(template: &Template) -> bool {
     let item = template.item("DEPLOY_TESTBED");
     item.is_some_and(|it| it.default.as_deref() == Some("true"))

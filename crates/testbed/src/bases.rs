@@ -1,7 +1,13 @@
 //! The images everything stands on: pulled where a registry answers, else made from Debian's
 //! packages. Those made here are a cache by content, which all testbeds of the machine share.
 
-use std::{cell::RefCell, collections::BTreeMap, fs, path::Path, time::Duration, time::Instant};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use bollard::{body_full, query_parameters::CreateImageOptionsBuilder};
 use exec::Cmd;
@@ -91,14 +97,7 @@ pub(crate) async fn provide(
             tokio::try_join!(make(&REGISTRY, &debian, BTreeMap::new()), make(&VM, &debian, args))?;
         return Ok(Bases { official, python, postgres, registry, vm });
     }
-    let debian = debian_base();
-    if engine.image(&name(&debian)).await.map_err(Error::image("Debian's base image"))?.is_none() {
-        say.borrow_mut()(Event::Said(
-            "no container registry answers here; making the base images from Debian packages"
-                .to_owned(),
-        ));
-        debootstrap(engine, &debian, say).await?;
-    }
+    let debian = debian_here(engine, say).await?;
     let python_and_vm = async {
         if options.compose == Compose::V1 {
             let args = vm_args(options.compose, "scratch");
@@ -118,6 +117,46 @@ pub(crate) async fn provide(
         make(&POSTGRES, &debian, BTreeMap::new()),
     )?;
     Ok(Bases { official, python, postgres, registry, vm })
+}
+
+/// The images that those of a platform are built on and run by, as settings by their key: the
+/// official ones where a registry answers, else made here.
+pub async fn base_images(
+    engine: &Engine,
+    ca_bundle: Option<PathBuf>,
+    say: &mut dyn FnMut(Event),
+) -> Result<BTreeMap<String, String>, Error> {
+    let say = &RefCell::new(say);
+    let [python, postgres] = if official_answers(engine).await {
+        let [_, python, postgres] = OFFICIAL;
+        for image in [python, postgres] {
+            pull(engine, image, say).await?;
+        }
+        [python, postgres].map(str::to_owned)
+    } else {
+        let debian = debian_here(engine, say).await?;
+        let options = Options { ca_bundle, ..Options::named("base-images") };
+        let make = |recipe| make(engine, &options, recipe, &debian, BTreeMap::new(), say);
+        tokio::try_join!(make(&PYTHON), make(&POSTGRES))?.into()
+    };
+    let facts = [("DEPLOY_PYTHON_IMAGE", python), ("DEPLOY_POSTGRES_IMAGE", postgres)];
+    Ok(facts.map(|(key, image)| (key.to_owned(), image)).into())
+}
+
+/// Debian's base, made if it is not here.
+async fn debian_here(
+    engine: &Engine,
+    say: &RefCell<&mut dyn FnMut(Event)>,
+) -> Result<String, Error> {
+    let debian = debian_base();
+    if engine.image(&name(&debian)).await.map_err(Error::image("Debian's base image"))?.is_none() {
+        say.borrow_mut()(Event::Said(
+            "no container registry answers here; making the base images from Debian packages"
+                .to_owned(),
+        ));
+        debootstrap(engine, &debian, say).await?;
+    }
+    Ok(debian)
 }
 
 /// Whether Debian's base has yet to be made here.

@@ -18,7 +18,9 @@ pub mod doctor;
 mod error;
 
 pub use self::{
+    bases::base_images,
     error::Error,
     options::{Compose, Event, Login, Options},
+    state::random_secret,
     testbed::Testbed,
 };

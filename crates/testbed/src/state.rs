@@ -154,7 +154,7 @@ impl Place {
                 .map_err(|source| Error::Program { what: "make an SSH key".into(), source })?;
         }
         if !self.file("postgres_password").is_file() {
-            self.write("postgres_password", random()?.as_bytes())?;
+            self.write("postgres_password", random_secret()?.as_bytes())?;
         }
         match login {
             Some(login) => {
@@ -182,7 +182,7 @@ impl Place {
 }
 
 /// 32 characters that nobody guesses.
-fn random() -> Result<String, Error> {
+pub fn random_secret() -> Result<String, Error> {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
     let path = Path::new("/dev/urandom");

@@ -370,6 +370,33 @@ async fn a_read_only_webserver_refuses_to_reload() {
 }
 
 #[tokio::test]
+async fn a_location_that_is_told_to_reload_says_what_came_of_it() {
+    let mut broken: serde_json::Value =
+        serde_json::from_str(include_str!("../recorded/import_error.json")).unwrap();
+    broken["__typename"] = json!("PythonError");
+    let entry = json!({"name": "dagster_core", "locationOrLoadError": broken});
+    let reloaded =
+        answer(&json!({"reloadRepositoryLocation": {"__typename": "WorkspaceLocationEntry"}}));
+    let workspace = answer(
+        &json!({"workspaceOrError": {"__typename": "Workspace", "locationEntries": [entry]}}),
+    );
+    let (client, _) = Script::new([(200, &reloaded), (200, &workspace)]).serve().await;
+    let state = client.reload_location("dagster_core").await.unwrap();
+    let dagster::LocationState::Failed { error } = state else {
+        panic!("it fails to load: {state:?}")
+    };
+    assert_eq!(error.summary(), "ModuleNotFoundError: No module named 'psycopg_nope'");
+
+    let unknown = answer(&json!({"reloadRepositoryLocation": {
+        "__typename": "RepositoryLocationNotFound", "message": "Location reports does not exist"}}));
+    let (client, _) = Script::new([(200, &unknown)]).serve().await;
+    check(
+        client.reload_location("reports").await,
+        &expect!["Dagster refused `ReloadLocation`: Location reports does not exist"],
+    );
+}
+
+#[tokio::test]
 async fn a_run_that_has_ended_cannot_be_terminated() {
     let refusal = answer(&json!({"terminateRun": {
         "__typename": "TerminateRunFailure",

@@ -1,9 +1,11 @@
 //! `down`: takes an environment away.
 
+use images::Engine;
 use testbed::Testbed;
 
 use crate::{
     audit::Audit,
+    dev::{Containers, Place},
     environment::Here,
     exit::Result,
     report::{self, Report},
@@ -45,6 +47,9 @@ impl Down {
             });
             return Ok(());
         }
+        if here.is_local(&self.environment)? {
+            return self.run_local(here).await;
+        }
         let audit = Audit::begin(here, "down");
         let settings = here.settings(&self.environment).await?;
         let session = Session::connect(&settings)?;
@@ -65,6 +70,24 @@ impl Down {
         let args = [self.environment.as_str(), &observed.layout.dir, what];
         let removed = locked.run("remove the containers", remote::DOWN, &args, Vec::new());
         locked.finish(removed)?;
+        report::facts(self.json, &serde_json::json!({ "containers": containers }), |_| {
+            format!("removed {containers} containers{data}")
+        });
+        Ok(())
+    }
+
+    /// What `dev --keep` left, or a `dev` that was killed.
+    async fn run_local(self, here: &Here) -> Result {
+        let place = Place::of(&here.root)?;
+        let _held = place.hold()?;
+        let mut containers = 0;
+        if Engine::local().await.is_ok() {
+            containers = Containers::of(&place).remove(self.data)?;
+        }
+        if self.data {
+            place.remove("native")?;
+        }
+        let data = if self.data { " and all data" } else { "; the data stays" };
         report::facts(self.json, &serde_json::json!({ "containers": containers }), |_| {
             format!("removed {containers} containers{data}")
         });
