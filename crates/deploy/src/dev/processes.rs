@@ -46,7 +46,8 @@ impl Processes {
         report.phase("libraries");
         let venv = place.path("venv");
         let groups = ["--no-default-groups", "--group", "platform"];
-        let mut sync = uv(here)?.args(["sync", "--frozen", "--quiet"]).args(groups);
+        let mut sync =
+            uv(here)?.args(["sync", "--frozen", "--quiet", "--compile-bytecode"]).args(groups);
         if let Some(ca) = here.ca_bundle() {
             sync = sync.env("SSL_CERT_FILE", ca);
         }

@@ -180,7 +180,8 @@ impl Dev {
             format!("{} is at {} until you press Ctrl-C", it.location, it.url)
         });
         if let LocationState::Failed { error } = &state {
-            self.tell_broken(error, report);
+            let location = &self.location;
+            report.say(&format!("{}\n  {location} does not load yet", traceback(error)));
         }
         loop {
             let saved = watch.saved().await?;
@@ -194,11 +195,12 @@ impl Dev {
                 continue;
             }
             let reloaded = client.reload_location(self.location.as_str()).await;
-            let seconds = saved.at.elapsed().as_secs_f64();
+            let after =
+                format!("{:>5.1} s  {}", saved.at.elapsed().as_secs_f64(), names(&saved.code));
             match reloaded {
-                Ok(LocationState::Failed { error }) => self.tell_broken(&error, report),
-                Ok(LocationState::Loaded(_)) => {
-                    report.say(&format!("  served {seconds:>5.1} s  {}", names(&saved.code)));
+                Ok(LocationState::Loaded(_)) => report.say(&format!("  served {after}")),
+                Ok(LocationState::Failed { error }) => {
+                    report.say(&format!("{}\n  broken {after}", traceback(&error)));
                 }
                 Ok(LocationState::Loading | LocationState::Missing) => {
                     report.say("  not served: Dagster has lost the code location; save it again");
@@ -224,15 +226,11 @@ impl Dev {
             sleep(Duration::from_millis(200)).await;
         }
     }
+}
 
-    fn tell_broken(&self, error: &PythonError, report: &Report) {
-        // As an editor finds it: the container has the code elsewhere.
-        let text = error.to_string().replace(&format!("{CODE_IN_IMAGE}/"), "");
-        report.say(&format!(
-            "{text}\n  {} does not load; save it again when it is right",
-            self.location
-        ));
-    }
+/// As an editor finds it: the container has the code elsewhere.
+fn traceback(error: &PythonError) -> String {
+    error.to_string().replace(&format!("{CODE_IN_IMAGE}/"), "")
 }
 
 /// Fails when a service of the platform has ended by itself.
