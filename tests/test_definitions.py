@@ -1,11 +1,12 @@
 """What Dagster is told of is sound in every environment."""
 
 import importlib
+import sys
 
 import dagster as dg
 import pytest
 
-from dagster_core import definitions, resources
+from dagster_core import resources
 from dagster_core.pipelines.test_job import test_job as job_under_test
 from dagster_core.pipelines.wait_job import wait_job
 
@@ -13,9 +14,14 @@ from dagster_core.pipelines.wait_job import wait_job
 @pytest.mark.parametrize("environment", resources.ENVIRONMENTS)
 def test_definitions_load(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_ENV", environment)
-    loaded = importlib.reload(definitions).defs
+    # All of it anew: what is chosen by the environment may be chosen while it is imported.
+    for name in [it for it in sys.modules if it.split(".")[0] == "dagster_core"]:
+        monkeypatch.delitem(sys.modules, name)
+    loaded: dg.Definitions = importlib.import_module("dagster_core.definitions").defs
     dg.Definitions.validate_loadable(loaded)
     production = environment == "prod"
+    job = loaded.resolve_job_def("refresh_time_zones")
+    assert job.run_config == resources.run_config()
     assert resources.use_production_credentials() == production
     assert resources.resources()["warehouse"].statement_timeout_seconds == (
         600 if production else 60

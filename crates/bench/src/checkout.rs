@@ -58,6 +58,7 @@ impl Checkout {
         // A run that was killed may have left one.
         if checkout.root.exists() {
             checkout.run(&["down", "demo"]);
+            checkout.run(&["down", "dev", "--data"]);
             fs::remove_dir_all(&checkout.root).unwrap();
         }
         let list = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
@@ -314,6 +315,35 @@ impl Checkout {
         let name = format!("name={name}");
         let filters = ["ps", "--all", "--quiet", "--filter", &self.label(), "--filter", &name];
         Cmd::new("docker").args(filters).read().unwrap()
+    }
+
+    /// What `dev` made in the engine for this checkout, and has not removed: containers and networks.
+    pub fn left_by_dev(&self) -> Vec<String> {
+        let label = self.dev_label();
+        let lists = [["ps", "--all"], ["network", "ls"]].map(|list| {
+            Cmd::new("docker").args(list).args(["--quiet", "--filter", &label]).read().unwrap()
+        });
+        lists.iter().flat_map(|it| it.lines()).map(str::to_owned).collect()
+    }
+
+    /// The container of `dev` that has the code.
+    pub(crate) fn dev_code_server(&self) -> String {
+        let service = "label=com.docker.compose.service=docker_dagster_core";
+        let filters = ["--filter", &self.dev_label(), "--filter", service];
+        Cmd::new("docker").args(["ps", "--quiet"]).args(filters).read().unwrap()
+    }
+
+    fn dev_label(&self) -> String {
+        let mark = Fingerprint::of([self.root.as_os_str().as_encoded_bytes()]);
+        let name = self.root.file_name().unwrap().to_string_lossy();
+        format!("label=com.docker.compose.project=dagster-dev-{name}-{}", &mark.short()[..6])
+    }
+
+    /// Saves a file as editors do: beside, and then in its place.
+    pub fn save(&self, path: &str, text: &str) {
+        let beside = format!("{path}~");
+        self.write(&beside, text);
+        fs::rename(self.root.join(beside), self.root.join(path)).unwrap();
     }
 
     /// How many logins the VM's sshd has accepted.

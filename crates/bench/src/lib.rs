@@ -19,6 +19,8 @@ mod classic;
 
 mod side;
 
+mod saves;
+
 mod table;
 
 mod page;
@@ -29,8 +31,9 @@ pub use self::{
     endurance::{Endurance, Use, endure},
     faults::{Depth, Fault, Range, Scene, Strike, strikes_table},
     page::{Bar, Goal, Section},
-    probe::{Arguments, Probe, Seen},
+    probe::{Arguments, Probe, Seen, processes_with},
     relay::{Counts, Link, Relay},
+    saves::{Dev, Saves},
     side::{Change, Ours, classic_change},
     table::Table,
 };

@@ -3,10 +3,11 @@
 use std::{path::Path, process::ExitCode};
 
 use bench::{
-    Bar, Change, Checkout, Classic, Depth, Fault, Goal, Link, Ours, Probe, Range, Scene, Section,
-    Table, classic_change, endure, strikes_table,
+    Bar, Change, Checkout, Classic, Depth, Dev, Fault, Goal, Link, Ours, Probe, Range, Saves,
+    Scene, Section, Table, classic_change, endure, strikes_table,
 };
 use clap::{Parser, Subcommand};
+use dagster::RunStatus;
 
 /// Measures deploys on throwaway VMs of this machine, and strikes them
 ///
@@ -41,6 +42,12 @@ enum Verb {
         #[arg(default_value_t = 50)]
         rounds: usize,
     },
+    /// Saves in `dev`, and in Dagster's own `dagster dev` that is reloaded by hand
+    Dev {
+        /// How often
+        #[arg(default_value_t = 3)]
+        rounds: usize,
+    },
     /// Every step of deploy, rollback and platform change, ended in every way
     Faults {
         /// Each step once, with the ways by turns
@@ -55,6 +62,7 @@ impl Verb {
             Verb::Deploy { rounds } => ("deploy", format!(" {rounds}")),
             Verb::Distance { rounds } => ("distance", format!(" {rounds}")),
             Verb::Endurance { rounds } => ("endurance", format!(" {rounds}")),
+            Verb::Dev { rounds } => ("dev", format!(" {rounds}")),
             Verb::Faults { short } => ("faults", if *short { " --short" } else { "" }.to_owned()),
         };
         (name, format!("cargo xtask bench {name}{rest} --save"))
@@ -70,6 +78,7 @@ fn main() -> ExitCode {
         Verb::Deploy { rounds } => side_by_side(&deploy, rounds, command),
         Verb::Distance { rounds } => distance(&deploy, rounds, command),
         Verb::Endurance { rounds } => endurance(&deploy, rounds, command),
+        Verb::Dev { rounds } => dev(&deploy, rounds, command),
         Verb::Faults { short } => faults(&deploy, short, command),
     };
     say(&section.to_string());
@@ -283,6 +292,71 @@ fn faults(deploy: &Path, short: bool, command: String) -> Section {
                 troubled,
             ),
             Goal::none("lost runs, and nothing left at the end", runs, left.len()),
+        ],
+        bars: Vec::new(),
+    }
+}
+
+fn dev(deploy: &Path, rounds: usize, command: String) -> Section {
+    /// Seconds; long enough to be in flight all the while.
+    const RUN: u32 = 20;
+
+    let checkout = Checkout::new("bench-dev", deploy);
+    let measure = |what: &str, mut dev: Dev<'_>| {
+        let mut imports = Vec::new();
+        let mut round = |round: usize| {
+            tell(&format!("{what}: round {round} of {rounds}"));
+            imports.push(dev.import());
+            dev.saves(&format!("mark_{round}"), RUN)
+        };
+        let saves: Vec<Saves> = (1..=rounds).map(&mut round).collect();
+        dev.end("INT");
+        (saves, median(&imports))
+    };
+    let (containers, floor) = measure("dev", Dev::start(&checkout, &["--fresh"]));
+    let (processes, native_floor) = measure("dev --native", Dev::start(&checkout, &["--native"]));
+    let (dagsters, _) = measure("dagster dev", Dev::start_dagsters(&checkout));
+    checkout.run(&["down", "dev", "--data"]);
+    checkout.down();
+
+    let all = [&containers, &processes, &dagsters];
+    let middle =
+        |it: &[Saves], of: fn(&Saves) -> f64| median(&it.iter().map(of).collect::<Vec<_>>());
+    let lost = |it: &[Saves]| it.iter().filter(|it| it.run != RunStatus::Success).count();
+    let mut table =
+        Table::new(["median of the rounds, in seconds", "dev", "dev --native", "`dagster dev`"]);
+    let mut row = |what: &str, [here, native, other]: [String; 3]| {
+        table.row([what.to_owned(), here, native, other]);
+    };
+    let mut saves = |what: &str, of: fn(&Saves) -> f64| {
+        row(what, all.map(|it| format!("{:.1}", middle(it, of))));
+    };
+    saves("a save is served", |it| it.good);
+    saves("one that does not load is told", |it| it.broken);
+    saves("the next that loads is served", |it| it.again);
+    let floors = [floor, native_floor, native_floor];
+    row("import of the code, alone", floors.map(|it| format!("{it:.1}")));
+    row("runs lost, of those in flight", all.map(|it| format!("{} of {}", lost(it), it.len())));
+    Section {
+        command,
+        about: format!(
+            "A file of the code is saved, broken and saved again, {rounds} times with a run in \
+             flight, until Dagster's GraphQL tells of it: in `cargo xtask dev`, as processes, and \
+             in Dagster's own `dagster dev`, where *Reload* is pressed in the moment of the save."
+        ),
+        tables: vec![table],
+        goals: vec![
+            Goal::at_most(
+                "a save is served, above the import alone",
+                middle(&containers, |it| it.good) - floor,
+                1.0,
+                "s",
+            ),
+            Goal::none(
+                "lost runs",
+                containers.len() + processes.len(),
+                lost(&containers) + lost(&processes),
+            ),
         ],
         bars: Vec::new(),
     }

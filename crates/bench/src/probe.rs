@@ -174,7 +174,7 @@ impl Arguments {
 }
 
 /// The processes whose arguments hold a text; those in containers are seen from here too.
-fn processes_with(text: &str) -> Vec<String> {
+pub fn processes_with(text: &str) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter_map(|it| fs::read(it.path().join("cmdline")).ok())

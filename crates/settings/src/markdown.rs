@@ -79,7 +79,7 @@ pub fn describe(templates: &[Template], item: &Item) -> Vec<String> {
         }
     }
     for (default, environments) in defaults {
-        let everywhere = environments.len() == templates.len();
+        let everywhere = environments.len() == having.len();
         let of =
             if everywhere { String::new() } else { format!(" in {}", environments.join(", ")) };
         facts.push(format!("default `{default}`{of}"));

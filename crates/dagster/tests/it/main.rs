@@ -385,7 +385,7 @@ async fn a_location_that_is_told_to_reload_says_what_came_of_it() {
     let dagster::LocationState::Failed { error } = state else {
         panic!("it fails to load: {state:?}")
     };
-    assert_eq!(error.summary(), "ModuleNotFoundError: No module named 'psycopg_nope'");
+    assert!(error.to_string().ends_with("No module named 'psycopg_nope'"), "{error}");
 
     let unknown = answer(&json!({"reloadRepositoryLocation": {
         "__typename": "RepositoryLocationNotFound", "message": "Location reports does not exist"}}));

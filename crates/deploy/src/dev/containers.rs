@@ -142,11 +142,17 @@ impl Containers {
 
     /// What a service said last.
     pub(crate) fn said(&self, service: &str) -> String {
-        let ids = self.ids(service).unwrap_or_default();
-        let Some(id) = ids.first() else { return String::new() };
-        let output = docker(&["logs", "--tail", "30", id]).output();
-        let output = output.map(|it| [it.stdout, it.stderr].concat()).ok().unwrap_or_default();
+        let output = self.logs(service, 30, false).and_then(|it| it.output().ok());
+        let output = output.map(|it| [it.stdout, it.stderr].concat()).unwrap_or_default();
         tail(&String::from_utf8_lossy(&output), 30)
+    }
+
+    /// What shows the last lines that a service said; none, if there is no such container.
+    pub(crate) fn logs(&self, service: &str, lines: u32, follow: bool) -> Option<Cmd> {
+        let ids = self.ids(service).ok()?;
+        let follow: &[&str] = if follow { &["--follow"] } else { &[] };
+        let logs = docker(&["logs", "--tail", &lines.to_string()]).args(follow.iter().copied());
+        Some(logs.arg(ids.first()?))
     }
 
     /// Removes them; with `data`, their volumes too. Answers how many there were.

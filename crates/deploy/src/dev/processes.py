@@ -1,11 +1,12 @@
 """Runs the platform's processes, and ends them all when its standard input ends.
 
-The other end of that is held by whoever started this. However that one ends, its end is closed: so no
-process is ever left.
+The other end of that is held by whoever started this. However that one ends, its end is closed: so
+no process is ever left.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,8 +28,10 @@ def main(logs: Path, services: dict[str, list[str]]) -> None:
         for name in [name for name, process in running.items() if process.poll() is not None]:
             del running[name]
             print(name, flush=True)
-    # Of a group that holds all of them and the runs they started; this process leads it. What counts
-    # is in SQLite, which bears that.
+    # Whoever made this folder may be gone.
+    shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
+    # The group holds all of them and the runs they started; this process leads it. What counts is in
+    # SQLite, which bears that.
     os.killpg(0, signal.SIGKILL)
 
 

@@ -19,7 +19,6 @@ use crate::{
     environment::Here,
     exit::{Failure, Result},
     report::Report,
-    session::tail,
 };
 
 /// The processes of a checkout. They end when this value is dropped, and when this program is gone.
@@ -33,6 +32,9 @@ pub(crate) struct Processes {
     /// others on this machine could reach.
     _socket: TempDir,
 }
+
+/// Where what they say is kept.
+const LOGS: &str = "native/logs";
 
 /// How long they may take to end.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -65,7 +67,7 @@ impl Processes {
         let core = socket.path().join("core");
         let workspace = workspace_yaml(json!({"socket": core}), location);
         let workspace = place.write("native/workspace.yaml", &workspace, 0o600)?;
-        let logs = place.path("native/logs");
+        let logs = place.path(LOGS);
         fs::create_dir_all(&logs).with_context(|| format!("cannot make `{}`", logs.display()))?;
         let port = exec::free_port(port.unwrap_or(settings.deploy.local_port))
             .ok_or_else(|| anyhow!("no port is free here"))?;
@@ -117,9 +119,18 @@ impl Processes {
 
     /// What a service said last.
     pub(crate) fn said(&self, service: &str) -> String {
-        let service = if service == CORE_SERVICE { "core" } else { service };
-        let log = self.place.path(&format!("native/logs/{service}.log"));
-        tail(&fs::read_to_string(log).unwrap_or_default(), 30)
+        let output = Processes::logs(&self.place, service, 30, false).map(|it| it.output());
+        let output = output.and_then(Result::ok).map(|it| it.stdout).unwrap_or_default();
+        String::from_utf8_lossy(&output).trim_end().to_owned()
+    }
+
+    /// What shows the last lines that a service said; none, if there never was one.
+    pub(crate) fn logs(place: &Place, service: &str, lines: u32, follow: bool) -> Option<Cmd> {
+        let name = if service == CORE_SERVICE { "core" } else { service };
+        let file = place.path(LOGS).join(name.trim_start_matches("dagster-")).with_extension("log");
+        let follow: &[&str] = if follow { &["--follow"] } else { &[] };
+        let tail = Cmd::new("tail").args(["-n", &lines.to_string()]).args(follow.iter().copied());
+        file.is_file().then(|| tail.arg(file))
     }
 
     /// Ends them, and waits until they have.

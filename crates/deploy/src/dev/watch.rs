@@ -169,20 +169,20 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(expected: Option<Kind>, all: &[&str]) {
+    fn check(expected: Option<&Kind>, all: &[&str]) {
         for path in all {
-            assert_eq!(kind(Path::new(path), &Location::default()), expected, "{path}");
+            assert_eq!(kind(Path::new(path), &Location::default()).as_ref(), expected, "{path}");
         }
     }
 
     #[test]
     fn only_what_is_served_or_runs_is_of_interest() {
         check(
-            Some(Kind::Code),
+            Some(&Kind::Code),
             &["dagster_core/assets.py", "dagster_core/sql/a.sql", "dagster_core/new_folder"],
         );
         check(
-            Some(Kind::MadeOf),
+            Some(&Kind::MadeOf),
             &[
                 "uv.lock",
                 "pyproject.toml",

@@ -253,9 +253,10 @@ async fn cancel_abandoned(client: &Client, report: &Report) -> Result {
     for run in &abandoned {
         client.mark_canceled(&run.id).await?;
     }
-    if !abandoned.is_empty() {
-        let n = abandoned.len();
-        report.say(&format!("  {n} runs of the last time are canceled: they ended with it"));
+    let ids: Vec<&str> = abandoned.iter().map(|it| &it.id.as_str()[..8]).collect();
+    if !ids.is_empty() {
+        report
+            .say(&format!("  canceled, since it ended with the platform: run {}", ids.join(", ")));
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::{
 /// Stops an environment and removes its containers
 ///
 /// A throwaway environment goes whole: VM, registry, keys. Of any other the data stays (Postgres,
-/// runs' storage, releases) unless --data is given.
+/// runs' storage, releases) unless --data is given. Of `dev` goes what --keep has left.
 #[derive(clap::Args)]
 pub(crate) struct Down {
     /// The environment

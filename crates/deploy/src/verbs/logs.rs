@@ -2,9 +2,10 @@
 
 use anyhow::anyhow;
 use exec::Cmd;
-use release::Location;
+use release::{CORE_SERVICE, Location};
 
 use crate::{
+    dev::{Containers, Place, Processes},
     environment::Here,
     exit::{Failure, Result},
     session::Session,
@@ -32,6 +33,9 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) async fn run(self, here: &Here) -> Result {
+        if here.is_local(&self.environment)? {
+            return self.run_local(here);
+        }
         let settings = here.settings(&self.environment).await?;
         let session = Session::connect_for(&settings, self.location.clone())?;
         let observed = session.observe()?;
@@ -59,5 +63,21 @@ impl Logs {
             cmd = cmd.arg("--follow");
         }
         Ok(session.host.stream(&cmd.arg(container))?)
+    }
+
+    fn run_local(self, here: &Here) -> Result {
+        let place = Place::of(&here.root)?;
+        let service = match self.service.as_deref().unwrap_or("core") {
+            "core" | "dagster_core" | CORE_SERVICE => CORE_SERVICE.to_owned(),
+            name => format!("dagster-{}", name.trim_start_matches("dagster-")),
+        };
+        // Of the containers, if there are any; else of the processes, which may have ended.
+        let found = Containers::of(&place).logs(&service, self.lines, self.follow);
+        let found = found.or_else(|| Processes::logs(&place, &service, self.lines, self.follow));
+        let Some(logs) = found else {
+            let error = anyhow!("`{}` has no service `{service}`", self.environment);
+            return Err(Failure::refused(error).hint("start it: cargo xtask dev"));
+        };
+        Ok(logs.run()?)
     }
 }

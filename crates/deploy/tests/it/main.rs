@@ -65,6 +65,26 @@ fn an_unknown_environment_is_answered_with_those_that_exist() {
 }
 
 #[test]
+fn what_lives_on_this_machine_is_not_deployed() {
+    check(
+        &checkout(""),
+        &["deploy", "dev"],
+        &expect![[r#"
+        error: `dev` has no VM: it lives on this machine
+        hint: start it: cargo xtask dev
+        exit 3"#]],
+    );
+    check(
+        &checkout(""),
+        &["dev", "--location", "reports"],
+        &expect![[r#"
+        error: there is no `reports/definitions.py`
+        hint: a code location is a Python package whose module `definitions` holds its Definitions
+        exit 3"#]],
+    );
+}
+
+#[test]
 fn every_problem_of_the_settings_is_told_at_once() {
     let env = "DEPLOY_HOST=vm\nDEPLOY_REGISTRI=x\nPOSTGRES_PASSWORD=hunter2$x\n";
     check(

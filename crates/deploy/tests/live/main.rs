@@ -2,6 +2,7 @@
 //!
 //! Each test owns a copy of the checkout, and with it a testbed of its own.
 
+mod dev;
 mod endurance;
 mod faults;
 mod lock;
