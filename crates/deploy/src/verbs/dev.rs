@@ -156,7 +156,10 @@ impl Dev {
         let port = platform.port();
         let client = Client::new(port);
         client.ready(settings.deploy.start_timeout).await?;
-        if !platform.stood() {
+        if platform.stood() {
+            // Nobody watched what was saved meanwhile.
+            client.reload_location(self.location.as_str()).await?;
+        } else {
             cancel_abandoned(&client, report).await?;
         }
         let state = self.first(&client, settings.deploy.start_timeout).await?;
