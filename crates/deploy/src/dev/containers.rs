@@ -25,7 +25,7 @@ pub(crate) struct Containers {
     project: String,
     /// Where the UI is.
     pub(crate) port: u16,
-    /// Whether they ran before.
+    /// Whether the code's container ran before, with whatever runs it had.
     pub(crate) stood: bool,
 }
 
@@ -68,6 +68,7 @@ impl Containers {
 
         // One that was kept stays where it is.
         let standing = this.ui();
+        let before = this.containers(CORE_SERVICE, &["ps"])?;
         let port = port.or(standing).unwrap_or(settings.deploy.local_port);
         let port = if standing == Some(port) { Some(port) } else { exec::free_port(port) };
         let port = port.ok_or_else(|| anyhow!("no port is free here"))?;
@@ -112,31 +113,35 @@ impl Containers {
             }
             return Err(error.into());
         }
-        Ok(Containers { port, stood: standing.is_some(), ..this })
+        let stood = this.containers(CORE_SERVICE, &["ps"])? == before;
+        Ok(Containers { port, stood, ..this })
     }
 
     /// The port of the UI, if the containers run.
     fn ui(&self) -> Option<u16> {
-        let webserver = self.ids("dagster-webserver").ok()?;
+        let webserver = self.containers("dagster-webserver", &["ps"]).ok()?;
         let bound = docker(&["port", webserver.first()?, "3000"]).read().ok()?;
         bound.lines().next()?.rsplit_once(':')?.1.parse().ok()
     }
 
-    /// The containers of a service.
-    fn ids(&self, service: &str) -> Result<Vec<String>> {
-        let project = format!("label=com.docker.compose.project={}", self.project);
+    /// The containers of a service, as a list lists them.
+    fn containers(&self, service: &str, list: &[&str]) -> Result<Vec<String>> {
         let service = format!("label=com.docker.compose.service={service}");
-        let filters = ["--filter", &project, "--filter", &service];
-        let ids = docker(&["ps", "--all", "--quiet"]).args(filters).read()?;
+        let filters = ["--quiet", "--filter", &self.label(), "--filter", &service];
+        let ids = docker(list).args(filters).read()?;
         Ok(ids.lines().map(str::to_owned).collect())
+    }
+
+    /// What Compose marks all of them with.
+    fn label(&self) -> String {
+        format!("label=com.docker.compose.project={}", self.project)
     }
 
     /// The services that have ended, though nobody told them to.
     pub(crate) fn ended(&self) -> Result<Vec<String>> {
-        let project = format!("label=com.docker.compose.project={}", self.project);
         let format = r#"{{.Label "com.docker.compose.service"}}"#;
         let ps = docker(&["ps", "--all", "--filter", "status=exited", "--filter", "status=dead"]);
-        let ended = ps.args(["--filter", &project, "--format", format]).read()?;
+        let ended = ps.args(["--filter", &self.label(), "--format", format]).read()?;
         Ok(ended.lines().map(str::to_owned).collect())
     }
 
@@ -149,7 +154,7 @@ impl Containers {
 
     /// What shows the last lines that a service said; none, if there is no such container.
     pub(crate) fn logs(&self, service: &str, lines: u32, follow: bool) -> Option<Cmd> {
-        let ids = self.ids(service).ok()?;
+        let ids = self.containers(service, &["ps", "--all"]).ok()?;
         let follow: &[&str] = if follow { &["--follow"] } else { &[] };
         let logs = docker(&["logs", "--tail", &lines.to_string()]).args(follow.iter().copied());
         Some(logs.arg(ids.first()?))
@@ -157,7 +162,7 @@ impl Containers {
 
     /// Removes them; with `data`, their volumes too. Answers how many there were.
     pub(crate) fn remove(self, data: bool) -> Result<usize> {
-        let label = format!("label=com.docker.compose.project={}", self.project);
+        let label = self.label();
         let list = |what: &[&str]| -> Result<Vec<String>> {
             let found = docker(what).args(["--quiet", "--filter", &label]).read()?;
             Ok(found.lines().map(str::to_owned).collect())

@@ -105,6 +105,10 @@ impl Place {
         let unwritten = || format!("cannot write `{}`", path.display());
         let dir = path.parent().expect("it is below a folder");
         fs::create_dir_all(dir).with_context(unwritten)?;
+        if mode & 0o004 != 0 {
+            // Whatever the umask: a container that has it mounted reads it as another user.
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).with_context(unwritten)?;
+        }
         let mut new = tempfile::NamedTempFile::new_in(dir).with_context(unwritten)?;
         new.write_all(text.as_bytes()).with_context(unwritten)?;
         let permissions = fs::Permissions::from_mode(mode);

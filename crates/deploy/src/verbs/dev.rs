@@ -9,6 +9,7 @@ use release::Location;
 use serde::Serialize;
 use settings::Settings;
 use testbed::Event;
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -69,6 +70,7 @@ impl Dev {
     pub(crate) async fn run(self, here: &Here) -> Result {
         project::require_definitions(&here.root, &self.location)?;
         let place = Place::of(&here.root)?;
+        let began = OffsetDateTime::now_utc();
         let held = place.hold()?;
         let interrupt = Interrupt::listen_saying(WORDS)?;
         // From the beginning: nothing that is saved meanwhile is missed.
@@ -85,7 +87,7 @@ impl Dev {
             started => started?,
         };
         let served = tokio::select! {
-            served = self.serve(&platform, &settings, held, watch, &mut report) => served,
+            served = self.serve(&platform, &settings, began, held, watch, &mut report) => served,
             failed = dies(&platform) => failed,
             () = interrupt.wait() => Ok(()),
         };
@@ -149,6 +151,7 @@ impl Dev {
         &self,
         platform: &Platform,
         settings: &Settings,
+        began: OffsetDateTime,
         mut held: Held,
         mut watch: Watch,
         report: &mut Report,
@@ -160,7 +163,7 @@ impl Dev {
             // Nobody watched what was saved meanwhile.
             client.reload_location(self.location.as_str()).await?;
         } else {
-            cancel_abandoned(&client, report).await?;
+            cancel_abandoned(&client, began, report).await?;
         }
         let state = self.first(&client, settings.deploy.start_timeout).await?;
         report.end("");
@@ -206,9 +209,11 @@ impl Dev {
                     report.say(&format!("{}\n  broken {after}", traceback(&error)));
                 }
                 Ok(LocationState::Loading | LocationState::Missing) => {
-                    report.say("  not served: Dagster has lost the code location; save it again");
+                    report.say(&format!("  not served {after}; Dagster is busy, save it again"));
                 }
-                Err(error) => report.say(&format!("  not {}", Failure::from(error))),
+                Err(error) => {
+                    report.say(&format!("{}\n  not served {after}", Failure::from(error)));
+                }
             }
         }
     }
@@ -217,14 +222,15 @@ impl Dev {
     async fn first(&self, client: &Client, limit: Duration) -> Result<LocationState> {
         let deadline = Instant::now() + limit;
         loop {
-            let state = client.location(self.location.as_str()).await?.state;
+            let state = client.location(self.location.as_str()).await.map(|it| it.state);
             let waits = match &state {
-                LocationState::Loaded(_) => false,
-                LocationState::Failed { error } => error.is_unreachable(),
-                LocationState::Loading | LocationState::Missing => true,
+                Ok(LocationState::Loaded(_)) => false,
+                Ok(LocationState::Failed { error }) => error.is_unreachable(),
+                Ok(LocationState::Loading | LocationState::Missing) => true,
+                Err(error) => error.is_passing(),
             };
             if !waits || Instant::now() >= deadline {
-                return Ok(state);
+                return Ok(state?);
             }
             sleep(Duration::from_millis(200)).await;
         }
@@ -250,9 +256,12 @@ async fn dies(platform: &Platform) -> Result {
 }
 
 /// Runs that worked when the platform was stopped ended with it, and nobody wrote that down.
-async fn cancel_abandoned(client: &Client, report: &Report) -> Result {
-    let working = [RunStatus::Starting, RunStatus::Started, RunStatus::Canceling];
-    let abandoned = client.runs(&working).await?;
+async fn cancel_abandoned(client: &Client, began: OffsetDateTime, report: &Report) -> Result {
+    #[expect(clippy::cast_precision_loss, reason = "seconds of our era")]
+    let began = began.unix_timestamp() as f64;
+    let mut abandoned = client.runs(&[RunStatus::Started, RunStatus::Canceling]).await?;
+    // One that waited may have been started since.
+    abandoned.retain(|it| it.started.is_some_and(|started| started < began));
     for run in &abandoned {
         client.mark_canceled(&run.id).await?;
     }
