@@ -22,7 +22,7 @@ fn a_save_is_served_a_broken_one_is_told_and_a_run_in_flight_ends_well() {
     let second = checkout.run(&["dev"]);
     assert_eq!(second.code, 3, "{second}");
     assert!(second.stderr.contains("runs in this checkout already: http://localhost:"), "{second}");
-    row("containers", &dev.saves("here", 20));
+    row("containers", &dev.saves("here", 15));
     // The user's own line, as an editor finds it.
     dev.hear("  File \"dagster_core/assets.py\", line ");
     dev.hear("ModuleNotFoundError: No module named 'nowhere_to_be_found'");
@@ -34,7 +34,7 @@ fn a_save_is_served_a_broken_one_is_told_and_a_run_in_flight_ends_well() {
 
     // As processes, which end though this program is killed.
     let mut dev = Dev::start(&checkout, &["--native"]);
-    row("processes", &dev.saves("here", 15));
+    row("processes", &dev.saves("here", 10));
     dev.hear("ModuleNotFoundError: No module named 'nowhere_to_be_found'");
     dev.end("KILL");
     let ours = checkout.path(".dagster-deploy").display().to_string();
