@@ -25,6 +25,8 @@ mod table;
 
 mod page;
 
+pub mod lint;
+
 pub use self::{
     checkout::{Answer, Checkout, Window, wait_until},
     classic::Classic,
@@ -35,5 +37,5 @@ pub use self::{
     relay::{Counts, Link, Relay},
     saves::{Dev, Saves},
     side::{Change, Ours, classic_change},
-    table::Table,
+    table::{Table, median},
 };

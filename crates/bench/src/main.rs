@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use bench::{
     Bar, Change, Checkout, Classic, Depth, Dev, Fault, Goal, Link, Ours, Probe, Range, Saves,
-    Scene, Section, Table, classic_change, endure, strikes_table,
+    Scene, Section, Table, classic_change, endure, lint, median, strikes_table,
 };
 use clap::{Parser, Subcommand};
 use dagster::RunStatus;
@@ -54,6 +54,12 @@ enum Verb {
         #[arg(long)]
         short: bool,
     },
+    /// `cargo xtask lint` beside pre-commit, prek, lefthook and the bare linters; needs no engine
+    Lint {
+        /// How often
+        #[arg(default_value_t = 6)]
+        rounds: usize,
+    },
 }
 
 impl Verb {
@@ -63,6 +69,7 @@ impl Verb {
             Verb::Distance { rounds } => ("distance", format!(" {rounds}")),
             Verb::Endurance { rounds } => ("endurance", format!(" {rounds}")),
             Verb::Dev { rounds } => ("dev", format!(" {rounds}")),
+            Verb::Lint { rounds } => ("lint", format!(" {rounds}")),
             Verb::Faults { short } => ("faults", if *short { " --short" } else { "" }.to_owned()),
         };
         (name, format!("cargo xtask bench {name}{rest} --save"))
@@ -80,6 +87,9 @@ fn main() -> ExitCode {
         Verb::Endurance { rounds } => endurance(&deploy, rounds, command),
         Verb::Dev { rounds } => dev(&deploy, rounds, command),
         Verb::Faults { short } => faults(&deploy, short, command),
+        Verb::Lint { rounds } => {
+            lint::speed(&lint::Kit::new(&here.with_file_name("xtask")), rounds, command, &tell)
+        }
     };
     say(&section.to_string());
     if cli.save {
@@ -377,12 +387,6 @@ fn middle(changes: &[Change], of: impl Fn(&Change) -> u64) -> String {
     let mut all: Vec<u64> = changes.iter().map(of).collect();
     all.sort_unstable();
     all.get(all.len() / 2).map(ToString::to_string).unwrap_or_default()
-}
-
-fn median(all: &[f64]) -> f64 {
-    let mut all = all.to_vec();
-    all.sort_by(f64::total_cmp);
-    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 #[expect(clippy::print_stdout, reason = "the one place where this program prints what it found")]

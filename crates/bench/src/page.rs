@@ -49,7 +49,7 @@ pub struct Bar {
 }
 
 /// The order in which sections stand on the page.
-const SECTIONS: [&str; 4] = ["deploy", "distance", "endurance", "dev"];
+const SECTIONS: [&str; 5] = ["deploy", "distance", "endurance", "dev", "lint"];
 
 impl Goal {
     /// A number that shall be at most so much.

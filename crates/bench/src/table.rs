@@ -52,6 +52,13 @@ impl fmt::Display for Table {
     }
 }
 
+/// The middle one; what is not there is no number.
+pub fn median(all: &[f64]) -> f64 {
+    let mut all = all.to_vec();
+    all.sort_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
