@@ -118,12 +118,15 @@ struct MypyLine {
     severity: String,
 }
 
-/// A line of JSON a finding. Notes alone do not make mypy fail.
+/// A line of JSON a finding. Notes alone are none, though in JSON, unlike in text, mypy fails by
+/// them.
 pub(crate) fn mypy(output: &Output) -> Option<Vec<Finding>> {
     let stdout = text(&output.stdout);
     let mut findings = Vec::new();
+    let mut has_notes = false;
     for line in stdout.lines().filter(|it| it.starts_with('{')) {
         let said: MypyLine = serde_json::from_str(line).ok()?;
+        has_notes |= said.severity == "note";
         if said.severity == "error" {
             findings.push(Finding {
                 line: u32::try_from(said.line).ok().filter(|it| *it > 0),
@@ -136,6 +139,9 @@ pub(crate) fn mypy(output: &Output) -> Option<Vec<Finding>> {
                 )
             });
         }
+    }
+    if has_notes && findings.is_empty() && output.status.code() == Some(1) {
+        return Some(findings);
     }
     judged(output, findings, &[1, 2])
 }
@@ -262,6 +268,9 @@ ERROR: /tree/pkg/a b.py Imports are incorrectly sorted and/or formatted.
             b.py None None error none
         "#]],
         );
+        let note = said.lines().nth(1).unwrap();
+        check(mypy, 1, note, "", &expect![[r""]]);
+        check(mypy, 2, note, "mypy: error", &expect!["could not judge"]);
         check(mypy, 2, "", "mypy: error: cannot find module", &expect!["could not judge"]);
     }
 }
