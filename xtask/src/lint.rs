@@ -77,9 +77,9 @@ pub(crate) struct Hooks {
 
 #[derive(clap::Subcommand)]
 enum HooksVerb {
-    /// Lint what is staged before each commit
+    /// Lint what is staged before each commit; a hook that is there already runs first
     Install,
-    /// Commit without
+    /// Commit without, and put back the hook that was there
     Uninstall,
 }
 
@@ -147,11 +147,17 @@ impl Hooks {
     pub(crate) fn run(self, root: &Path) -> anyhow::Result<ExitCode> {
         match self.verb {
             HooksVerb::Install => {
-                let path = lint::hooks::install(root)?;
-                say(&format!("`git commit` lints what is staged, by {}", path.display()));
+                let it = lint::hooks::install(root)?;
+                say(&format!("`git commit` lints what is staged, by {}", it.path.display()));
+                if let Some(before) = it.before {
+                    say(&format!("the hook that was there runs first: {}", before.display()));
+                }
             }
             HooksVerb::Uninstall => match lint::hooks::uninstall(root)? {
-                Some(path) => say(&format!("removed {}", path.display())),
+                Some(it) if it.before.is_some() => {
+                    say(&format!("put back the hook that was there: {}", it.path.display()));
+                }
+                Some(it) => say(&format!("removed {}", it.path.display())),
                 None => say("there was no hook"),
             },
         }

@@ -49,6 +49,15 @@ pub enum Error {
         /// The hook.
         path: PathBuf,
     },
+    /// A hook that somebody else made, where one was put aside for ours before.
+    #[error("`{}` is not ours, and `{}` is there already", path.display(), before.display())]
+    #[non_exhaustive]
+    TwoHooks {
+        /// The hook.
+        path: PathBuf,
+        /// The one that was put aside.
+        before: PathBuf,
+    },
     /// The folder of hooks belongs to more than this repository.
     #[error("`core.hooksPath` names `{}`, outside this repository", path.display())]
     #[non_exhaustive]
@@ -67,9 +76,10 @@ impl Error {
                 Some("what is judged is the index: `git add` it first".to_owned())
             }
             Error::NoLock => Some("make it with `uv lock`, then `git add uv.lock`".to_owned()),
-            Error::ForeignHook { .. } => Some(
-                "remove it, or call `cargo xtask lint` from it and leave it as it is".to_owned(),
-            ),
+            Error::ForeignHook { .. } => Some("there is nothing of ours to remove".to_owned()),
+            Error::TwoHooks { .. } => {
+                Some("remove the one of the two that is no longer wanted".to_owned())
+            }
             Error::ForeignHooksPath { .. } => Some(
                 "a hook there would run in other repositories too; call `cargo xtask lint` from \
                  your own hook"

@@ -15,30 +15,66 @@ const HOOK: &str = include_str!("pre-commit.sh");
 /// The line by which our own hook is known, in whatever version.
 const MARK: &str = "# Made by `cargo xtask hooks install`";
 
-/// Makes the hook; answers its path. It lies where git looks for it: `core.hooksPath` counts, and
-/// all worktrees share it.
-pub fn install(root: &Path) -> Result<PathBuf, Error> {
-    let path = ours(root)?;
+/// What a hook that was there before is called, beside ours.
+const BEFORE: &str = "pre-commit.before-dagster-deploy";
+
+/// The hook, as it is installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    /// The hook.
+    pub path: PathBuf,
+    /// The hook that was there before, which runs first.
+    pub before: Option<PathBuf>,
+}
+
+/// Makes the hook. It lies where git looks for it: `core.hooksPath` counts, and all worktrees share
+/// it. A hook of somebody else's is kept beside, and runs first.
+pub fn install(root: &Path) -> Result<Installed, Error> {
+    let Place { path, is_foreign } = place(root)?;
     let folder = path.parent().expect("a hook is in a folder");
     fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+    let before = folder.join(BEFORE);
+    if is_foreign {
+        if before.exists() {
+            return Err(Error::TwoHooks { path, before });
+        }
+        // Both names are there until ours takes the first: at no moment is there no hook.
+        fs::hard_link(&path, &before).map_err(Error::file("make", &before))?;
+    }
     crate::state::write(&path, HOOK.as_bytes())
         .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
         .map_err(Error::file("write", &path))?;
-    Ok(path)
+    let before = before.exists().then_some(before);
+    Ok(Installed { path, before })
 }
 
-/// Removes the hook; answers its path, or none if there was none.
-pub fn uninstall(root: &Path) -> Result<Option<PathBuf>, Error> {
-    let path = ours(root)?;
+/// Removes the hook, and puts back the one that was there before; answers what was removed, or none
+/// if there was none.
+pub fn uninstall(root: &Path) -> Result<Option<Installed>, Error> {
+    let Place { path, is_foreign } = place(root)?;
+    if is_foreign {
+        return Err(Error::ForeignHook { path });
+    }
     if !path.exists() {
         return Ok(None);
     }
+    let before = path.with_file_name(BEFORE);
+    if before.exists() {
+        fs::rename(&before, &path).map_err(Error::file("put back", &path))?;
+        return Ok(Some(Installed { path, before: Some(before) }));
+    }
     fs::remove_file(&path).map_err(Error::file("remove", &path))?;
-    Ok(Some(path))
+    Ok(Some(Installed { path, before: None }))
 }
 
-/// Where the hook is to be, if it is ours to write.
-fn ours(root: &Path) -> Result<PathBuf, Error> {
+/// Where the hook is to be.
+struct Place {
+    path: PathBuf,
+    /// Whether there is a hook that somebody else made.
+    is_foreign: bool,
+}
+
+fn place(root: &Path) -> Result<Place, Error> {
     let repo = Repo::new(root);
     let ask = |what: &[&str]| -> Result<PathBuf, Error> {
         let args = ["rev-parse", "--path-format=absolute"].into_iter().chain(what.iter().copied());
@@ -50,12 +86,9 @@ fn ours(root: &Path) -> Result<PathBuf, Error> {
         return Err(Error::ForeignHooksPath { path: folder });
     }
     let path = folder.join("pre-commit");
-    match fs::read(&path) {
-        Ok(text) if !String::from_utf8_lossy(&text).contains(MARK) => {
-            Err(Error::ForeignHook { path })
-        }
-        _ => Ok(path),
-    }
+    let is_foreign =
+        fs::read(&path).is_ok_and(|text| !String::from_utf8_lossy(&text).contains(MARK));
+    Ok(Place { path, is_foreign })
 }
 
 #[cfg(test)]
@@ -81,7 +114,7 @@ mod tests {
     fn check(root: &Path, expected: &str) {
         let root = root.canonicalize().unwrap();
         let told = match install(&root) {
-            Ok(path) => path.strip_prefix(&root).unwrap_or(&path).display().to_string(),
+            Ok(it) => it.path.strip_prefix(&root).unwrap_or(&it.path).display().to_string(),
             Err(error) => error.to_string().replace(&root.display().to_string(), "ROOT"),
         };
         assert_eq!(told, expected);
@@ -96,15 +129,56 @@ mod tests {
         assert!(uninstall(dir.path()).unwrap().is_none());
     }
 
-    #[test]
-    fn somebody_elses_hook_is_left_alone() {
-        let dir = repository();
-        let hook = dir.path().join(".git/hooks/pre-commit");
+    /// A hook that somebody else made.
+    fn foreign(root: &Path, text: &str) -> PathBuf {
+        let hook = root.join(".git/hooks/pre-commit");
         fs::create_dir_all(hook.parent().unwrap()).unwrap();
-        fs::write(&hook, "#!/bin/sh\n").unwrap();
-        check(dir.path(), "`ROOT/.git/hooks/pre-commit` exists and is not ours");
+        fs::write(&hook, text).unwrap();
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        hook
+    }
+
+    #[test]
+    fn somebody_elses_hook_runs_first_and_is_put_back() {
+        let dir = repository();
+        let theirs = "#!/bin/sh\necho theirs\n[ ! -e bad ]\n";
+        let hook = foreign(dir.path(), theirs);
+        for _ in 0..2 {
+            let before = install(dir.path()).unwrap().before.unwrap();
+            assert_eq!(fs::read_to_string(before).unwrap(), theirs);
+        }
+
+        let run = || Cmd::new(&hook).dir(dir.path()).output().unwrap();
+        let said = run();
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "theirs\n");
+        assert!(String::from_utf8_lossy(&said.stderr).starts_with("lint: no xtask here"));
+        fs::write(dir.path().join("bad"), "").unwrap();
+        let said = run();
+        assert_eq!((said.status.code(), said.stderr), (Some(1), Vec::new()));
+
+        assert!(uninstall(dir.path()).unwrap().unwrap().before.is_some());
+        assert_eq!(fs::read_to_string(&hook).unwrap(), theirs);
+        assert!(!hook.with_file_name(BEFORE).exists());
         assert!(uninstall(dir.path()).is_err());
-        assert_eq!(fs::read_to_string(&hook).unwrap(), "#!/bin/sh\n");
+        assert_eq!(fs::read_to_string(&hook).unwrap(), theirs);
+    }
+
+    #[test]
+    fn of_two_hooks_of_somebody_else_none_is_lost() {
+        let dir = repository();
+        foreign(dir.path(), "#!/bin/sh\n");
+        install(dir.path()).unwrap();
+        let hook = foreign(dir.path(), "#!/bin/sh\n# Another.\n");
+        let kept = hook.with_file_name(BEFORE).canonicalize().unwrap();
+        check(
+            dir.path(),
+            &format!(
+                "`ROOT/.git/hooks/pre-commit` is not ours, and `ROOT/.git/hooks/{BEFORE}` is there \
+                 already"
+            ),
+        );
+        assert_eq!(fs::read_to_string(hook).unwrap(), "#!/bin/sh\n# Another.\n");
+        assert_eq!(fs::read_to_string(kept).unwrap(), "#!/bin/sh\n");
     }
 
     #[test]
@@ -167,17 +241,17 @@ mod tests {
     fn it_runs_the_compiled_program_where_that_is_newer_than_its_sources() {
         let mut files = SOURCES.to_vec();
         files.push("target/debug/xtask");
-        check_hook(&files, "binary lint");
+        check_hook(&files, "binary lint --repo .");
         files.push("crates/lint/tests/it.rs");
-        check_hook(&files, "binary lint");
+        check_hook(&files, "binary lint --repo .");
     }
 
     #[test]
     fn it_runs_cargo_where_a_source_is_newer_or_nothing_is_compiled() {
-        check_hook(&SOURCES, "cargo xtask lint");
+        check_hook(&SOURCES, "cargo xtask lint --repo .");
         let mut files = vec!["target/debug/xtask"];
         files.extend(SOURCES);
-        check_hook(&files, "cargo xtask lint");
+        check_hook(&files, "cargo xtask lint --repo .");
     }
 
     #[test]
