@@ -59,6 +59,9 @@ enum Verb {
         /// How often
         #[arg(default_value_t = 6)]
         rounds: usize,
+        /// Instead, commits that are hard to judge
+        #[arg(long)]
+        scenarios: bool,
     },
 }
 
@@ -69,10 +72,13 @@ impl Verb {
             Verb::Distance { rounds } => ("distance", format!(" {rounds}")),
             Verb::Endurance { rounds } => ("endurance", format!(" {rounds}")),
             Verb::Dev { rounds } => ("dev", format!(" {rounds}")),
-            Verb::Lint { rounds } => ("lint", format!(" {rounds}")),
+            Verb::Lint { scenarios: true, .. } => ("lint-scenarios", String::new()),
+            Verb::Lint { rounds, .. } => ("lint", format!(" {rounds}")),
             Verb::Faults { short } => ("faults", if *short { " --short" } else { "" }.to_owned()),
         };
-        (name, format!("cargo xtask bench {name}{rest} --save"))
+        // A page of its own, by an option of a verb.
+        let verb = name.replace('-', " --");
+        (name, format!("cargo xtask bench {verb}{rest} --save"))
     }
 }
 
@@ -87,8 +93,13 @@ fn main() -> ExitCode {
         Verb::Endurance { rounds } => endurance(&deploy, rounds, command),
         Verb::Dev { rounds } => dev(&deploy, rounds, command),
         Verb::Faults { short } => faults(&deploy, short, command),
-        Verb::Lint { rounds } => {
-            lint::speed(&lint::Kit::new(&here.with_file_name("xtask")), rounds, command, &tell)
+        Verb::Lint { rounds, scenarios } => {
+            let kit = lint::Kit::new(&here.with_file_name("xtask"));
+            if scenarios {
+                lint::scenarios(&kit, command, &tell)
+            } else {
+                lint::speed(&kit, rounds, command, &tell)
+            }
         }
     };
     say(&section.to_string());

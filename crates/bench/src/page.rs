@@ -86,7 +86,7 @@ impl Section {
         let json = serde_json::to_string_pretty(self).expect("it is plain data");
         fs::write(facts.join(format!("{name}.json")), json + "\n")?;
         if !SECTIONS.contains(&name) {
-            return fs::write(docs.join(format!("{name}.md")), self.markdown("Faults", 1));
+            return fs::write(docs.join(format!("{name}.md")), self.markdown(&capital(name), 1));
         }
         let known = SECTIONS.iter().filter_map(|name| {
             let text = fs::read_to_string(facts.join(format!("{name}.json"))).ok()?;
@@ -134,7 +134,7 @@ fn goals_table(goals: &[Goal]) -> Option<Table> {
 
 fn capital(name: &str) -> String {
     let (first, rest) = name.split_at(1);
-    first.to_uppercase() + rest
+    first.to_uppercase() + &rest.replace('-', " ")
 }
 
 /// A picture of bars, in colours that read on light and dark.
