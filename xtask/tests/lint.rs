@@ -490,6 +490,26 @@ fn other_configuration_or_other_versions_are_other_verdicts() {
 }
 
 #[test]
+fn other_plugins_of_the_repository_are_other_verdicts() {
+    let here = Checkout::new();
+    here.write("a.py", "good");
+    here.write("tools/plugin.py", "good");
+    here.write(".flake8", "[flake8:local-plugins]\nextension = X = plugin:X\npaths = ./tools\n");
+    here.git("add .");
+    here.lint(&["a.py", "--only=flake8"], 0);
+    here.calls();
+    here.write("tools/plugin.py", "good 2");
+    here.write("other/plugin.py", "good");
+    here.git("add .");
+    here.lint(&["a.py", "--only=flake8"], 0);
+    assert_eq!(here.calls(), ["flake8 ./a.py"]);
+    here.write("other/plugin.py", "good 2");
+    here.git("add .");
+    here.lint(&["a.py", "--only=flake8"], 0);
+    assert_eq!(here.calls(), [""; 0]);
+}
+
+#[test]
 fn a_lint_writes_nothing_but_its_own_folder() {
     let here = Checkout::new();
     here.write("a.py", "BAD");

@@ -4,6 +4,7 @@
 //! All of them run the same linters of one environment, over code that others wrote.
 
 mod door;
+mod edits;
 mod scenarios;
 mod speed;
 
@@ -14,7 +15,7 @@ use std::{
 
 use exec::{Cmd, Output};
 
-pub use self::{scenarios::scenarios, speed::speed};
+pub use self::{edits::edits, scenarios::scenarios, speed::speed};
 
 /// What is compared with, as it is installed.
 const PEERS: [&str; 3] = ["pre-commit==4.7.0", "prek==0.5.11", "lefthook==2.2.2"];

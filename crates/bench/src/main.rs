@@ -62,6 +62,9 @@ enum Verb {
         /// Instead, commits that are hard to judge
         #[arg(long)]
         scenarios: bool,
+        /// Instead, so many random edits: is a lint's verdict that of the linters?
+        #[arg(long, value_name = "ROUNDS", conflicts_with = "scenarios")]
+        edits: Option<usize>,
     },
 }
 
@@ -72,6 +75,7 @@ impl Verb {
             Verb::Distance { rounds } => ("distance", format!(" {rounds}")),
             Verb::Endurance { rounds } => ("endurance", format!(" {rounds}")),
             Verb::Dev { rounds } => ("dev", format!(" {rounds}")),
+            Verb::Lint { edits: Some(edits), .. } => ("lint-edits", format!(" {edits}")),
             Verb::Lint { scenarios: true, .. } => ("lint-scenarios", String::new()),
             Verb::Lint { rounds, .. } => ("lint", format!(" {rounds}")),
             Verb::Faults { short } => ("faults", if *short { " --short" } else { "" }.to_owned()),
@@ -93,9 +97,11 @@ fn main() -> ExitCode {
         Verb::Endurance { rounds } => endurance(&deploy, rounds, command),
         Verb::Dev { rounds } => dev(&deploy, rounds, command),
         Verb::Faults { short } => faults(&deploy, short, command),
-        Verb::Lint { rounds, scenarios } => {
+        Verb::Lint { rounds, scenarios, edits } => {
             let kit = lint::Kit::new(&here.with_file_name("xtask"));
-            if scenarios {
+            if let Some(edits) = edits {
+                lint::edits(&kit, edits, command, &tell)
+            } else if scenarios {
                 lint::scenarios(&kit, command, &tell)
             } else {
                 lint::speed(&kit, rounds, command, &tell)

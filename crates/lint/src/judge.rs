@@ -11,10 +11,10 @@ use std::{
 use exec::{Cmd, Output};
 
 use crate::{
-    Error,
+    Error, config,
     finding::{Crash, Finding},
     linter::{Linter, Unit},
-    repo::Entry,
+    repo::{Entry, Repo},
     state::{self, State},
     tree::{self, Tree},
     venv::Venv,
@@ -30,6 +30,7 @@ pub(crate) struct Work<'a> {
     pub(crate) linter: &'static Linter,
     entries: &'a [Entry],
     files: Vec<&'a Entry>,
+    plugins: Vec<&'a Entry>,
     /// Everything that a verdict depends on, besides the file.
     context: String,
     verdicts: Verdicts<Vec<Finding>>,
@@ -47,12 +48,14 @@ impl<'a> Work<'a> {
     /// `files` are in question; `entries` are the whole index.
     pub(crate) fn new(
         state: &State,
+        repo: &Repo,
         venv: &Venv,
         linter: &'static Linter,
         entries: &'a [Entry],
         files: &[&'a Entry],
-    ) -> Work<'a> {
-        let context = context(venv, linter, entries);
+    ) -> Result<Work<'a>, Error> {
+        let plugins = plugins(state, repo, linter, entries)?;
+        let context = context(venv, linter, entries, &plugins);
         let (name, walked) = match linter.unit {
             Unit::Program { .. } => (linter.name.to_owned(), String::new()),
             _ => (format!("{}-{context}", linter.name), format!("{}-walk-{context}", linter.name)),
@@ -60,7 +63,7 @@ impl<'a> Work<'a> {
         let files = files.iter().copied().filter(|it| judges(linter, &it.path)).collect();
         let verdicts = Verdicts::load(state, &name);
         let walked = Verdicts::load(state, &walked);
-        Work { linter, entries, files, context, verdicts, walked }
+        Ok(Work { linter, entries, files, plugins, context, verdicts, walked })
     }
 
     /// The findings, if nothing has to be run for them.
@@ -108,7 +111,7 @@ impl<'a> Work<'a> {
                 .copied()
                 .filter(|it| walked.get(&path_name(it)).is_none())
                 .collect();
-            match call.walk(args, self.entries, &new)? {
+            match call.walk(args, self.entries, &self.plugins, &new)? {
                 Ok(seen) => {
                     for entry in new {
                         walked.learn(path_name(entry), seen.contains(&entry.path));
@@ -170,7 +173,34 @@ fn content_name(entry: &Entry) -> String {
     format!("{}:{:?}:{}", entry.oid, entry.mode, path_name(entry))
 }
 
-fn context(venv: &Venv, linter: &Linter, entries: &[Entry]) -> String {
+/// The sources of the repository that are part of this linter: its plugins, and what they may
+/// import.
+fn plugins<'a>(
+    state: &State,
+    repo: &Repo,
+    linter: &Linter,
+    entries: &'a [Entry],
+) -> Result<Vec<&'a Entry>, Error> {
+    let Some(folders_of) = linter.plugins else { return Ok(Vec::new()) };
+    let mut known: Verdicts<Vec<PathBuf>> =
+        Verdicts::load(state, &format!("{}-plugins", linter.name));
+    let mut folders = Vec::new();
+    for entry in entries {
+        if !configures(linter, &entry.path) || entry.path.components().count() > 1 {
+            continue;
+        }
+        if known.get(&entry.oid).is_none() {
+            let content = repo.contents(&[&entry.oid])?.swap_remove(0);
+            known.learn(entry.oid.clone(), folders_of(&String::from_utf8_lossy(&content)));
+        }
+        folders.extend(known.get(&entry.oid).into_iter().flatten().cloned());
+    }
+    known.save(state);
+    let is_plugin = |it: &&Entry| folders.iter().any(|folder| it.path.starts_with(folder));
+    Ok(entries.iter().filter(|it| judges(linter, &it.path)).filter(is_plugin).collect())
+}
+
+fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) -> String {
     let mut parts: Vec<&[u8]> = vec![
         VERSION.as_bytes(),
         env!("CARGO_PKG_VERSION").as_bytes(),
@@ -183,6 +213,10 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry]) -> String {
         if configures(linter, &entry.path) || (program && judges(linter, &entry.path)) {
             parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
         }
+    }
+    parts.push(b"plugins");
+    for entry in plugins {
+        parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
     }
     // What is not a part of any program's, but whether it is there counts.
     let mut there = BTreeSet::new();
@@ -267,10 +301,6 @@ impl Call<'_> {
 
     /// Whether the configuration says what the program is.
     fn names_targets(&self, entries: &[Entry]) -> bool {
-        let is_target = |line: &str| {
-            let key = line.split('=').next().unwrap_or_default().trim();
-            line.contains('=') && ["packages", "modules", "files"].contains(&key)
-        };
         let first = self.linter.configs.iter().find_map(|name| {
             let path = Path::new(name);
             let text = entries
@@ -278,9 +308,9 @@ impl Call<'_> {
                 .any(|it| it.path == path)
                 .then(|| fs::read_to_string(self.place.tree.root().join(path)).ok())??;
             // `[tool.mypy]`, `[mypy]`, and the same for its modules.
-            section(&text, self.linter.name)
+            config::section(&text, self.linter.name)
         });
-        first.is_some_and(|text| text.lines().any(is_target))
+        first.is_some_and(|text| config::names_targets(&text))
     }
 
     /// Which of these files the linter looks at when it is called on the whole repository.
@@ -288,6 +318,7 @@ impl Call<'_> {
         &self,
         args: &[&str],
         entries: &[Entry],
+        plugins: &[&Entry],
         files: &[&Entry],
     ) -> Result<Result<BTreeSet<PathBuf>, Crash>, Error> {
         if files.is_empty() {
@@ -310,6 +341,13 @@ impl Call<'_> {
         }
         for entry in files {
             write(&entry.path, b"x")?;
+        }
+        for entry in plugins {
+            // These are executed, too; a comment ends them without a newline.
+            let from = self.place.tree.root().join(tree::alias(&entry.path));
+            let mut content = fs::read(&from).map_err(Error::file("read", &from))?;
+            content.extend_from_slice(b"\n#");
+            write(&entry.path, &content)?;
         }
         let output = self.run(&dir, args, &[".".into()])?;
         let Some(found) = (self.linter.parse)(&output) else {
@@ -381,24 +419,6 @@ impl Place<'_> {
     }
 }
 
-/// The lines of an INI or TOML file that configure a tool; none if it has no section of it.
-fn section(text: &str, tool: &str) -> Option<String> {
-    let mut inside = false;
-    let mut found = None;
-    for line in text.lines() {
-        if let Some(head) = line.trim().strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
-            inside = head.strip_prefix("tool.").unwrap_or(head) == tool;
-            if inside {
-                found.get_or_insert_with(String::new);
-            }
-        } else if let (true, Some(found)) = (inside, &mut found) {
-            found.push_str(line);
-            found.push('\n');
-        }
-    }
-    found
-}
-
 /// Names for a command line: none looks like an option, and no call has too many.
 fn batches<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<Vec<OsString>> {
     let mut batches = Vec::new();
@@ -418,13 +438,6 @@ fn batches<'a>(paths: impl Iterator<Item = &'a Path>) -> Vec<Vec<OsString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_targets_of_another_section_are_not_mypys() {
-        let text = "[tool.mypy]\nstrict = true\n[tool.setuptools]\npackages = ['a']\n";
-        assert_eq!(section(text, "mypy").as_deref(), Some("strict = true\n"));
-        assert_eq!(section("[flake8]\n", "mypy"), None);
-    }
 
     #[test]
     fn a_long_list_of_names_is_given_in_parts() {

@@ -7,6 +7,7 @@
 //! ([`tree`]) and given to the linters (a table in [`linter`]) of the project's own environment
 //! ([`venv`]), all at once.
 
+mod config;
 mod error;
 mod finding;
 mod fix;

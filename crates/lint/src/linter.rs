@@ -1,8 +1,10 @@
 //! The linters, as a table. One more is one more entry.
 
+use std::path::PathBuf;
+
 use exec::Output;
 
-use crate::{finding::Finding, parse};
+use crate::{config, finding::Finding, parse};
 
 /// How a linter is called and understood.
 pub(crate) struct Linter {
@@ -13,6 +15,9 @@ pub(crate) struct Linter {
     pub(crate) endings: &'static [&'static str],
     /// The names of the files that configure it, in any folder.
     pub(crate) configs: &'static [&'static str],
+    /// The folders of the repository that its configuration takes plugins from: what is in them
+    /// configures it, too.
+    pub(crate) plugins: Option<fn(&str) -> Vec<PathBuf>>,
     /// Its arguments to judge the files that follow. They must leave the configuration in force,
     /// but for how findings are told.
     pub(crate) check: &'static [&'static str],
@@ -50,6 +55,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "isort",
         endings: &["py", "pyi"],
         configs: &["pyproject.toml", "setup.cfg", "tox.ini", ".isort.cfg", ".editorconfig"],
+        plugins: None,
         check: &[
             "--check-only",
             "--filter-files",
@@ -66,6 +72,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "black",
         endings: &["py", "pyi"],
         configs: &["pyproject.toml", ".gitignore"],
+        plugins: None,
         check: BLACK,
         fix: Some(&["--no-cache", ROOT]),
         unit: Unit::File { walk: Some(&["--check", "--verbose", "--no-color", "--no-cache"]) },
@@ -76,6 +83,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "flake8",
         endings: &["py"],
         configs: &["setup.cfg", "tox.ini", ".flake8"],
+        plugins: Some(config::plugin_folders),
         check: FLAKE8,
         fix: None,
         unit: Unit::File {
@@ -99,6 +107,8 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "mypy",
         endings: &["py", "pyi"],
         configs: &["mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg", "py.typed"],
+        // Every source is part of its program, its plugins too.
+        plugins: None,
         check: &["--output=json", "--no-error-summary", "--cache-dir=../mypy"],
         fix: None,
         unit: Unit::Program { target: "." },

@@ -128,7 +128,7 @@ impl Lint<'_> {
             if !index.entries.iter().any(|it| judge::judges(linter, &it.path)) {
                 continue;
             }
-            let mut work = Work::new(&self.state, &venv, linter, &index.entries, &files);
+            let mut work = self.work(&venv, linter, &index.entries, &files)?;
             match work.known() {
                 Some(findings) => report.findings.extend(findings),
                 None => unknown.push(linter),
@@ -139,16 +139,13 @@ impl Lint<'_> {
             let _locked = self.state.lock()?;
             let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;
             let place = self.place(&venv, &tree);
+            // Another lint may have learnt it while this one waited.
+            let work = unknown.into_iter().map(|it| self.work(&venv, it, &index.entries, &files));
+            let work = work.collect::<Result<Vec<Work<'_>>, Error>>()?;
             let judgements = thread::scope(|scope| {
-                let running: Vec<_> = unknown
-                    .into_iter()
-                    .map(|linter| {
-                        // Another lint may have learnt it while this one waited.
-                        let work = Work::new(&self.state, &venv, linter, &index.entries, &files);
-                        let place = &place;
-                        scope.spawn(move || work.judge(place))
-                    })
-                    .collect();
+                let place = &place;
+                let running = work.into_iter().map(|it| scope.spawn(move || it.judge(place)));
+                let running: Vec<_> = running.collect();
                 let joined = running.into_iter().map(|it| it.join().expect("a linter's thread"));
                 joined.collect::<Result<Vec<Judgement>, Error>>()
             })?;
@@ -193,6 +190,16 @@ impl Lint<'_> {
             all || changed.is_some_and(|it| it.contains(path))
                 || paths.iter().any(|it| path.starts_with(it))
         })
+    }
+
+    fn work<'a>(
+        &self,
+        venv: &Venv,
+        linter: &'static Linter,
+        entries: &'a [Entry],
+        files: &[&'a Entry],
+    ) -> Result<Work<'a>, Error> {
+        Work::new(&self.state, &self.repo, venv, linter, entries, files)
     }
 
     fn place<'a>(&'a self, venv: &'a Venv, tree: &'a Tree) -> Place<'a> {

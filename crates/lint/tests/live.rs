@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
 
+mod by_hand;
+
 use std::{
     collections::BTreeSet,
     ffi::OsString,
@@ -13,12 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exec::{Cmd, Output};
+use exec::Cmd;
 use lint::{Request, Scope};
 use tempfile::TempDir;
 
-/// Linter, file, line, and code where the linter has one.
-type Said = BTreeSet<(String, String, Option<u32>, String)>;
+use self::by_hand::{LINTERS, Said, by_hand};
 
 /// A checkout, clean at all times: its working tree is what is in the index.
 struct Checkout {
@@ -127,51 +128,35 @@ impl Checkout {
 
     fn by_hand(&self) -> Said {
         let root = self.root();
-        let run = |args: &[&str]| -> Output {
-            let cmd = Cmd::new(self.venv.join("bin/python")).arg("-m").args(args.iter().copied());
-            cmd.dir(&root).env("HOME", self.dir.path()).output().unwrap()
-        };
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        let below = |path: &str| {
-            let path = path.strip_prefix("./").unwrap_or(path);
-            path.strip_prefix(&format!("{}/", root.display())).unwrap_or(path).to_owned()
-        };
-        let mut said = Said::new();
-        for line in text(&run(&["black", "--check", "."]).stderr).lines() {
-            if let Some(path) = line.strip_prefix("would reformat ") {
-                said.insert(("black".into(), below(path), None, String::new()));
-            } else if let Some(place) = line.strip_prefix("error: cannot parse: ") {
-                let mut parts = place.split(':');
-                let (path, row) = (parts.next().unwrap(), parts.next().unwrap());
-                said.insert(("black".into(), below(path), row.parse().ok(), "syntax".into()));
-            }
-        }
-        for line in text(&run(&["isort", "--check-only", "."]).stderr).lines() {
-            if let Some((path, _)) =
-                line.strip_prefix("ERROR: ").and_then(|it| it.split_once(" Imports are "))
-            {
-                said.insert(("isort".into(), below(path), None, String::new()));
-            }
-        }
-        for line in text(&run(&["flake8", "."]).stdout).lines() {
-            let mut parts = line.splitn(4, ':');
-            let (path, row) = (parts.next().unwrap(), parts.next().unwrap());
-            let code = parts.nth(1).unwrap().trim().split(' ').next().unwrap();
-            said.insert(("flake8".into(), below(path), row.parse().ok(), code.into()));
-        }
         // Called without a target, mypy takes those of its configuration.
         let config = fs::read_to_string(root.join("pyproject.toml")).unwrap();
-        let target = if config.contains("files = ") { None } else { Some(".") };
-        let mypy: Vec<&str> = ["mypy"].into_iter().chain(target).collect();
-        for line in text(&run(&mypy).stdout).lines() {
-            if let Some((place, message)) = line.split_once(": error: ") {
-                let (path, row) = place.split_once(':').unwrap();
-                let code = message.rsplit_once('[').unwrap().1.trim_end_matches(']');
-                said.insert(("mypy".into(), below(path), row.parse().ok(), code.into()));
-            }
-        }
-        said
+        let of = |linter: &str| {
+            let named = linter == "mypy" && config.contains("files = ");
+            let targets: &[&str] = if named { &[] } else { &["."] };
+            by_hand(&self.venv, &root, self.dir.path(), linter, targets)
+        };
+        LINTERS.iter().flat_map(|it| of(it)).collect()
     }
+}
+
+/// A plugin of flake8 that objects to each file.
+fn plugin(code: &str) -> String {
+    format!(
+        "def check(tree):\n    yield 1, 0, '{code} no', None\n\n\ncheck.name = check.version = 'x'\n"
+    )
+}
+
+/// A plugin of mypy that objects to each call of `one`, or not.
+fn mypy_plugin(objects: bool) -> String {
+    let objects = if objects { "context.api.fail('no', context.context)" } else { "pass" };
+    format!(
+        "from mypy.plugin import Plugin\n\n\nclass Objector(Plugin):\n    \
+         def get_function_hook(self, name):\n        \
+         return self.object if name == 'pkg.a.one' else None\n\n    \
+         def object(self, context):\n        {objects}\n        \
+         return context.default_return_type\n\n\n\
+         def plugin(version):\n    return Objector\n"
+    )
 }
 
 #[test]
@@ -193,6 +178,13 @@ fn after_any_edit_a_lint_says_what_the_linters_say_by_hand() {
         ("build/new.py", "x =1\n"),
         (".flake8", "[flake8]\nper-file-ignores = pkg/*:E401,E202\n"),
         ("pyproject.toml", "[tool.black]\nline-length = 20\n[tool.mypy]\nfiles = ['pkg']\n"),
+        // Plugins that are sources of the repository, and then say something else.
+        ("tools/plugin.py", &plugin("X1")),
+        (".flake8", "[flake8:local-plugins]\nextension =\n    X = plugin:check\npaths = tools\n"),
+        ("tools/plugin.py", &plugin("X2")),
+        ("tools/for_mypy.py", &mypy_plugin(true)),
+        ("pyproject.toml", "[tool.mypy]\nplugins = ['tools/for_mypy.py']\n"),
+        ("tools/for_mypy.py", &mypy_plugin(false)),
     ];
     for (name, text) in edits {
         here.write(name, text);

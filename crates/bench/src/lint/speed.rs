@@ -169,6 +169,10 @@ impl Side {
                 side.repo.git(&["pull", "--quiet", from.to_str().unwrap(), "main"]);
                 side.time(kit, Files::All);
             }
+            if *hook == Hook::Ours {
+                // Another version of it may know nothing of this code.
+                side.time(kit, Files::All);
+            }
             // What it leaves waiting for the next one is there.
             side.edited(kit, 1);
             fs::write(ready, "").unwrap();

@@ -1,0 +1,224 @@
+//! Whether a lint says what the linters say by hand, after any edit.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    time::{Duration, SystemTime},
+};
+
+use fastrand::Rng;
+use serde_json::Value;
+
+use super::{BIG, Base, Kit, Repo, SMALL, told};
+use crate::{Goal, Section, Table};
+
+#[path = "../../../lint/tests/by_hand/mod.rs"]
+mod by_hand;
+
+use by_hand::{LINTERS, Said};
+
+/// About 150 files that no formatter ever saw.
+const ROUGH: Base = Base { package: "docutils", version: "0.23" };
+
+/// Of ten edits, so many are made in each.
+const SHARES: [(Base, usize); 3] = [(SMALL, 6), (ROUGH, 3), (BIG, 1)];
+
+/// Edits at random, stages, lints, and compares.
+pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> Section {
+    let mut table = Table::new(["code", "files", "findings at first", "edits", "differ"]);
+    let (mut made, mut differ) = (0, 0);
+    for (base, share) in SHARES {
+        let rounds = (rounds * share).div_ceil(10);
+        let mut desk = Desk::new(kit, base);
+        let mut wrong = usize::from(!desk.agrees(&Touched::Everything, tell));
+        let first = desk.known.values().map(BTreeSet::len).sum::<usize>();
+        for round in 1..=rounds {
+            let touched = desk.edit();
+            wrong += usize::from(!desk.agrees(&touched, tell));
+            if round % 10 == 0 {
+                tell(&format!("{base}: {round} of {rounds}, {wrong} differ"));
+            }
+        }
+        wrong += usize::from(!desk.agrees(&Touched::Everything, tell));
+        table.row([
+            base.to_string(),
+            desk.repo.sources().len().to_string(),
+            first.to_string(),
+            rounds.to_string(),
+            wrong.to_string(),
+        ]);
+        (made, differ) = (made + rounds, differ + wrong);
+    }
+    Section {
+        command,
+        about: "Random edits: of a blank, a name, an import, a type, the syntax or one digit; \
+                files made, removed, renamed and put back; other configuration. After each, all \
+                is staged, and `cargo xtask lint --all` must say what black, isort, flake8 and \
+                mypy say when they are called by hand: the same files, lines and codes. Before \
+                the first and after the last edit, and where an edit concerns more than its own \
+                file, all four are called on everything; otherwise mypy is, and the others on the \
+                file that was touched."
+            .to_owned(),
+        tables: vec![table],
+        goals: vec![Goal::none("edit after which they differ", made, differ)],
+        bars: Vec::new(),
+    }
+}
+
+/// What an edit may have changed the verdicts on.
+enum Touched {
+    Everything,
+    File(String),
+}
+
+/// A repository that is edited, and what the linters say of it by hand.
+struct Desk<'a> {
+    kit: &'a Kit,
+    repo: Repo,
+    rng: Rng,
+    /// As it was at first.
+    texts: BTreeMap<String, String>,
+    /// What they say by hand.
+    known: BTreeMap<&'static str, Said>,
+    edits: u64,
+    /// Whose syntax is broken: nothing else is seen of it, so it does not stay so.
+    broken: Option<String>,
+    /// In many files, other configuration takes minutes.
+    is_big: bool,
+}
+
+impl<'a> Desk<'a> {
+    fn new(kit: &'a Kit, base: Base) -> Desk<'a> {
+        let repo = kit.repository(base, "edits");
+        let texts = repo.sources().into_iter().map(|it| {
+            let text = repo.read(&it);
+            (it, text)
+        });
+        Desk {
+            kit,
+            texts: texts.collect(),
+            repo,
+            // The same edits each time.
+            rng: Rng::with_seed(5),
+            known: BTreeMap::new(),
+            edits: 0,
+            broken: None,
+            is_big: base.package == BIG.package,
+        }
+    }
+
+    /// Makes one edit, and stages it.
+    fn edit(&mut self) -> Touched {
+        self.edits += 1;
+        let sources = self.repo.sources();
+        let file =
+            self.broken.take().unwrap_or_else(|| sources[self.rng.usize(..sources.len())].clone());
+        let text = self.repo.read(&file);
+        let original = self.texts.get(&file).cloned().unwrap_or_default();
+        let was_broken = text.ends_with("def broken(:\n");
+        let n = self.edits;
+        let new = match self.rng.u8(..if self.is_big { 11 } else { 13 }) {
+            _ if was_broken => original,
+            0 => text.replacen(" = ", " =  ", 1),
+            1 => text.replacen('(', "( ", 1),
+            2 => format!("import os, sys\n{text}"),
+            3 => format!("import zlib\nimport ast\n\n{text}"),
+            4 => format!("{text}\n\ndef edit_{n}() -> int:\n    return 'no'\n"),
+            5 => format!("{text}\n\nx_{n} = undefined_{n}\n"),
+            6 => {
+                self.broken = Some(file.clone());
+                format!("{text}\ndef broken(:\n")
+            }
+            // As long as before.
+            7 => text.replacen('1', "2", 1),
+            8 => original,
+            9 => {
+                let new = format!("{}_{n}.py", file.trim_end_matches(".py"));
+                self.repo.git(&["mv", &file, &new]);
+                return self.staged(Touched::Everything, &new);
+            }
+            10 if n.is_multiple_of(2) => {
+                self.repo.git(&["rm", "--quiet", "--force", &file]);
+                return self.staged(Touched::Everything, ".flake8");
+            }
+            10 => {
+                let new = format!("{}_new_{n}.py", file.trim_end_matches(".py"));
+                self.repo.write(&new, format!("import {}\nx=1\n", "json"));
+                return self.staged(Touched::Everything, &new);
+            }
+            11 => {
+                let length = self.rng.u8(70..120);
+                self.repo.write(".flake8", format!("[flake8]\nmax-line-length = {length}\n"));
+                return self.staged(Touched::Everything, ".flake8");
+            }
+            _ => {
+                let (length, strict) = (self.rng.u8(70..120), self.rng.bool());
+                let config = format!(
+                    "[tool.black]\nline-length = {length}\n[tool.isort]\nline_length = {length}\n\
+                     [tool.mypy]\nignore_missing_imports = true\nwarn_return_any = {strict}\n"
+                );
+                self.repo.write("pyproject.toml", config);
+                return self.staged(Touched::Everything, "pyproject.toml");
+            }
+        };
+        self.repo.write(&file, new);
+        // Who else is in a package decides what isort takes for a package.
+        let touched = if file.ends_with("__init__.py") {
+            Touched::Everything
+        } else {
+            Touched::File(file.clone())
+        };
+        self.staged(touched, &file)
+    }
+
+    /// Mypy, by hand, trusts a file of the same size and second: each edit has a second of its own.
+    fn staged(&self, touched: Touched, file: &str) -> Touched {
+        let later = SystemTime::now() + Duration::from_secs(self.edits);
+        let file = fs::File::options().write(true).open(self.repo.path(file)).unwrap();
+        file.set_modified(later).unwrap();
+        self.repo.git(&["add", "--all"]);
+        touched
+    }
+
+    /// Whether the lint says what the linters say by hand.
+    fn agrees(&mut self, touched: &Touched, tell: &dyn Fn(&str)) -> bool {
+        let root = self.repo.path("").canonicalize().unwrap();
+        for linter in LINTERS {
+            let target = match touched {
+                Touched::File(file) if linter != "mypy" => file.as_str(),
+                _ => ".",
+            };
+            let said =
+                by_hand::by_hand(&self.kit.linters, &root, &self.repo.home, linter, &[target]);
+            let known = self.known.entry(linter).or_default();
+            known.retain(|it| target != "." && it.1 != target);
+            known.extend(said);
+        }
+        let expected: Said = self.known.values().flatten().cloned().collect();
+        let through = self.through_lint();
+        for (which, it) in expected
+            .difference(&through)
+            .map(|it| ("by hand", it))
+            .chain(through.difference(&expected).map(|it| ("by the lint", it)))
+            .take(10)
+        {
+            tell(&format!("after edit {}, only {which}: {it:?}", self.edits));
+        }
+        expected == through
+    }
+
+    fn through_lint(&self) -> Said {
+        let cmd = self.repo.cmd(&self.kit.xtask).args(["lint", "--repo", ".", "--all"]);
+        let output = cmd.args(["--format=json", "--venv"]).arg(&self.kit.linters).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
+        assert_eq!(report["crashes"], 0, "{}", told(&output));
+        let findings = report["findings"].as_array().unwrap().iter().map(|it| {
+            let [linter, path, code] =
+                ["linter", "path", "code"].map(|key| it[key].as_str().unwrap().to_owned());
+            let line = it["line"].as_u64().map(|it| u32::try_from(it).unwrap());
+            let code = if line.is_some() { code } else { String::new() };
+            (linter, path, line, code)
+        });
+        findings.collect()
+    }
+}
