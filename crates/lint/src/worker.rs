@@ -6,6 +6,7 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::{net::UnixStream, process::ExitStatusExt as _},
     path::{Path, PathBuf},
@@ -53,22 +54,13 @@ impl Worker {
 
     /// What `python -m MODULE ARGS` says in this folder; nothing if the worker does not say.
     pub(crate) fn output(&self, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {
-        let mut stream = UnixStream::connect(&self.socket).ok()?;
-        stream.set_read_timeout(Some(SILENCE)).ok()?;
-        let args: Vec<&str> = args.iter().map(|it| it.to_str()).collect::<Option<_>>()?;
-        let asked = json!({ "module": module, "args": args, "dir": dir.to_str()? });
-        stream.write_all(format!("{asked}\n").as_bytes()).ok()?;
-        let mut answer = BufReader::new(stream);
-        let mut head = String::new();
-        answer.read_line(&mut head).ok()?;
-        let head: Head = serde_json::from_str(head.trim_start_matches('.')).ok()?;
-        let mut bytes = |size| {
-            let mut bytes = vec![0; size];
-            answer.read_exact(&mut bytes).ok()?;
-            Some(bytes)
-        };
-        let (stdout, stderr) = (bytes(head.stdout)?, bytes(head.stderr)?);
-        Some(Output { status: ExitStatus::from_raw(head.status).into(), stdout, stderr })
+        let stream = UnixStream::connect(&self.socket).ok()?;
+        let output = ask(stream, module, args, dir);
+        if output.is_none() {
+            // Stopped, or of no use: without its socket it ends, and another one is started.
+            let _ = fs::remove_file(&self.socket);
+        }
+        output
     }
 
     /// Starts one for the next lint, if there is none. If that fails, the next lint is slower.
@@ -84,9 +76,27 @@ impl Worker {
     }
 }
 
+fn ask(mut stream: UnixStream, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {
+    stream.set_read_timeout(Some(SILENCE)).ok()?;
+    let args: Vec<&str> = args.iter().map(|it| it.to_str()).collect::<Option<_>>()?;
+    let asked = json!({ "module": module, "args": args, "dir": dir.to_str()? });
+    stream.write_all(format!("{asked}\n").as_bytes()).ok()?;
+    let mut answer = BufReader::new(stream);
+    let mut head = String::new();
+    answer.read_line(&mut head).ok()?;
+    let head: Head = serde_json::from_str(head.trim_start_matches('.')).ok()?;
+    let mut bytes = |size| {
+        let mut bytes = vec![0; size];
+        answer.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let (stdout, stderr) = (bytes(head.stdout)?, bytes(head.stderr)?);
+    Some(Output { status: ExitStatus::from_raw(head.status).into(), stdout, stderr })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::net::UnixListener, thread};
+    use std::{os::unix::net::UnixListener, thread};
 
     use super::*;
 
@@ -111,6 +121,7 @@ mod tests {
         });
         let understood = understood.as_ref().map(|(code, out, err)| (*code, &**out, &**err));
         assert_eq!(understood, expected);
+        assert_eq!(worker.socket.exists(), expected.is_some(), "it is asked again");
         let asked = server.join().unwrap();
         assert_eq!(asked, "{\"args\":[\"--check\"],\"dir\":\"/tree\",\"module\":\"black\"}\n");
     }
@@ -122,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_cut_off_is_none() {
+    fn whoever_is_cut_off_is_not_asked_again() {
         check(b"..", None);
         check(b"{\"status\": 0, \"stdout\": 2, \"stderr\": 3}\nabc", None);
         check(b"no\n", None);

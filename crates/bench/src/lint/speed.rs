@@ -52,14 +52,15 @@ pub fn speed(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
             if side.is_orchestrated() {
                 seconds.add(TEXT, side.hook, side.with_text(kit));
             }
-            if round <= few {
+            if round <= few && !matches!(side.hook, Hook::PrekAtOnce | Hook::InSequence) {
                 seconds.add(COLD, side.hook, side.cold(kit));
             }
         }
         doors.push(door.first_byte(round));
         hooks.push(door.hook_alone(round));
         for side in big.iter().filter(|it| round <= few || it.hook == Hook::Ours) {
-            if side.is_orchestrated() {
+            // The others, too, run all linters on all files again.
+            if matches!(side.hook, Hook::Ours | Hook::Prek) {
                 seconds.add(UNCHANGED, side.hook, side.time(kit, Files::All));
             }
             side.edit(1);
