@@ -25,7 +25,7 @@ pub enum Fault {
 }
 
 /// The verb that is ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Scene {
     /// A deploy of changed code.
     Deploy,

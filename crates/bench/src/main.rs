@@ -48,9 +48,12 @@ enum Verb {
         #[arg(default_value_t = 3)]
         rounds: usize,
     },
-    /// Every step of deploy, rollback and platform change, ended in every way
+    /// Every step of a deploy, a rollback or a platform change, ended in every way
     Faults {
-        /// Each step once, with the ways by turns
+        /// The verb that is struck
+        #[arg(value_enum)]
+        scene: Scene,
+        /// Each step on the host once, with the ways by turns
         #[arg(long)]
         short: bool,
     },
@@ -78,10 +81,19 @@ impl Verb {
             Verb::Lint { edits: Some(edits), .. } => ("lint-edits", format!(" {edits}")),
             Verb::Lint { scenarios: true, .. } => ("lint-scenarios", String::new()),
             Verb::Lint { rounds, .. } => ("lint", format!(" {rounds}")),
-            Verb::Faults { short } => ("faults", if *short { " --short" } else { "" }.to_owned()),
+            Verb::Faults { scene, short } => {
+                let name = match scene {
+                    Scene::Deploy => "faults-deploy",
+                    Scene::Rollback => "faults-rollback",
+                    Scene::Platform => "faults-platform",
+                };
+                (name, if *short { " --short" } else { "" }.to_owned())
+            }
         };
-        // A page of its own, by an option of a verb.
-        let verb = name.replace('-', " --");
+        let verb = match self {
+            Verb::Faults { .. } => name.replace('-', " "),
+            _ => name.replace('-', " --"),
+        };
         (name, format!("cargo xtask bench {verb}{rest} --save"))
     }
 }
@@ -96,7 +108,7 @@ fn main() -> ExitCode {
         Verb::Distance { rounds } => distance(&deploy, rounds, command),
         Verb::Endurance { rounds } => endurance(&deploy, rounds, command),
         Verb::Dev { rounds } => dev(&deploy, rounds, command),
-        Verb::Faults { short } => faults(&deploy, short, command),
+        Verb::Faults { scene, short } => faults(&deploy, scene, short, command),
         Verb::Lint { rounds, scenarios, edits } => {
             let kit = lint::Kit::new(&here.with_file_name("xtask"));
             if let Some(edits) = edits {
@@ -280,20 +292,17 @@ fn endurance(deploy: &Path, rounds: usize, command: String) -> Section {
     }
 }
 
-fn faults(deploy: &Path, short: bool, command: String) -> Section {
+fn faults(deploy: &Path, scene: Scene, short: bool, command: String) -> Section {
     let checkout = Checkout::new("bench-faults", deploy);
     let probe = Probe::start(&checkout.deploy());
     let depth = if short { Depth::Short } else { Depth::Whole };
     let mut range = Range::new(&checkout, &probe, depth);
-    let mut strikes = Vec::new();
-    for scene in [Scene::Deploy, Scene::Rollback, Scene::Platform] {
-        strikes.extend(range.strike_all(scene, &Fault::ALL, |it| {
-            tell(&format!("{} after {}: {}, then {}", it.scene, it.after, it.fault, it.serves));
-            for line in &it.troubles {
-                tell(line);
-            }
-        }));
-    }
+    let strikes = range.strike_all(scene, &Fault::ALL, |it| {
+        tell(&format!("{} after {}: {}, then {}", it.scene, it.after, it.fault, it.serves));
+        for line in &it.troubles {
+            tell(line);
+        }
+    });
     let left = range.settle();
     for line in &left {
         tell(line);
@@ -302,13 +311,17 @@ fn faults(deploy: &Path, short: bool, command: String) -> Section {
     let (asked, failed) = probe.stop();
     checkout.down();
     let troubled = strikes.iter().filter(|it| !it.troubles.is_empty()).count();
+    let ways = if short { "in the four ways by turns" } else { "in each of four ways" };
+    let away = match scene {
+        Scene::Platform => "; the webserver is made anew each time",
+        Scene::Deploy | Scene::Rollback => "",
+    };
     Section {
         command,
         about: format!(
-            "Every step of a deploy, a rollback and a platform change, as the verbs print them, \
-             ended in every way. Each time a run is in flight, {asked} probes ask ten times a \
-             second ({} failed: a platform change makes the webserver anew), and another deploy \
-             follows.",
+            "Every step of a {scene}, as the verb prints them, ended {ways}. Each time a run is in \
+             flight and another deploy follows. {asked} probes asked meanwhile, ten a second, for \
+             something that needs the code server: {} failed{away}.",
             failed.len()
         ),
         tables: vec![strikes_table(&strikes)],

@@ -48,8 +48,15 @@ pub struct Bar {
     pub other: bool,
 }
 
-/// The order in which sections stand on the page.
-const SECTIONS: [&str; 5] = ["deploy", "distance", "endurance", "dev", "lint"];
+/// A page: its file, its title, and its sections in order.
+type Page = (&'static str, &'static str, &'static [&'static str]);
+
+const PAGES: [Page; 4] = [
+    ("benchmarks", "Benchmarks", &["deploy", "distance", "endurance", "dev", "lint"]),
+    ("faults", "Faults", &["faults-deploy", "faults-rollback", "faults-platform"]),
+    ("lint-scenarios", "Commits that are hard to judge", &["lint-scenarios"]),
+    ("lint-edits", "Random edits", &["lint-edits"]),
+];
 
 impl Goal {
     /// A number that shall be at most so much.
@@ -79,33 +86,40 @@ impl Section {
         self.goals.iter().all(|it| it.met)
     }
 
-    /// Keeps it in `docs`, and renders the pages there anew.
+    /// Keeps it in `docs`, and renders the page there anew that it is a section of.
     pub fn save(&self, docs: &Path, name: &str) -> io::Result<()> {
         let facts = docs.join("benchmarks");
         fs::create_dir_all(&facts)?;
         let json = serde_json::to_string_pretty(self).expect("it is plain data");
         fs::write(facts.join(format!("{name}.json")), json + "\n")?;
-        if !SECTIONS.contains(&name) {
-            return fs::write(docs.join(format!("{name}.md")), self.markdown(&capital(name), 1));
-        }
-        let known = SECTIONS.iter().filter_map(|name| {
+
+        let page = PAGES.iter().find(|it| it.2.contains(&name)).expect("it has a page");
+        let (file, title, sections) = page;
+        let known = sections.iter().filter_map(|name| {
             let text = fs::read_to_string(facts.join(format!("{name}.json"))).ok()?;
             Some((*name, serde_json::from_str::<Section>(&text).ok()?))
         });
         let known: Vec<(&str, Section)> = known.collect();
-        let mut page = "# Benchmarks\n\n![Seconds](benchmarks.svg)\n".to_owned();
-        for (name, section) in &known {
-            page += "\n";
-            page += &section.markdown(&capital(name), 2);
-        }
-        fs::write(docs.join("benchmarks.md"), page)?;
         let bars: Vec<&Bar> = known.iter().flat_map(|(_, it)| &it.bars).collect();
-        fs::write(docs.join("benchmarks.svg"), svg(&bars))
+        let mut text = format!("# {title}\n");
+        if !bars.is_empty() {
+            text += &format!("\n![Seconds]({file}.svg)\n");
+            fs::write(docs.join(format!("{file}.svg")), svg(&bars))?;
+        }
+        for (name, section) in &known {
+            text += "\n";
+            text += &match sections {
+                [_] => section.markdown(None),
+                _ => section.markdown(Some(&capital(name.rsplit('-').next().unwrap_or(name)))),
+            };
+        }
+        fs::write(docs.join(format!("{file}.md")), text)
     }
 
-    fn markdown(&self, title: &str, level: usize) -> String {
+    fn markdown(&self, title: Option<&str>) -> String {
         let Section { command, about, tables, goals, .. } = self;
-        let mut text = format!("{} {title}\n\n{about}\n\n    {command}\n", "#".repeat(level));
+        let title = title.map(|it| format!("## {it}\n\n")).unwrap_or_default();
+        let mut text = format!("{title}{about}\n\n    {command}\n");
         for table in tables.iter().chain(&goals_table(goals)) {
             text += "\n";
             text += &table.markdown();
@@ -134,7 +148,7 @@ fn goals_table(goals: &[Goal]) -> Option<Table> {
 
 fn capital(name: &str) -> String {
     let (first, rest) = name.split_at(1);
-    first.to_uppercase() + &rest.replace('-', " ")
+    first.to_uppercase() + rest
 }
 
 /// A picture of bars, in colours that read on light and dark.
@@ -207,7 +221,7 @@ mod tests {
             | of the other's seconds: at most 0.4 | 0.35 | met |
             | no lost runs | 1 of 3 | MISSED |
         "#]]
-        .assert_eq(&section().markdown("Deploy", 2));
+        .assert_eq(&section().markdown(Some("Deploy")));
         assert!(!section().is_met());
     }
 
