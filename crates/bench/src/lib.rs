@@ -25,6 +25,8 @@ mod table;
 
 mod page;
 
+pub mod benches;
+
 pub mod lint;
 
 pub use self::{

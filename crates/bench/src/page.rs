@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn pages_are_rendered_from_all_that_was_saved() {
         let docs = tempfile::tempdir().unwrap();
-        for name in ["distance", "deploy", "faults"] {
+        for name in ["distance", "deploy", "faults-deploy"] {
             section().save(docs.path(), name).unwrap();
         }
         let read = |name: &str| fs::read_to_string(docs.path().join(name)).unwrap();
