@@ -52,6 +52,9 @@ def serve(path, seconds):
     """Answers until nobody asks any more."""
     listener = socket.socket(socket.AF_UNIX)
     os.umask(0o077)
+    # A socket's address has room for about a hundred bytes: its name fits, its whole path may not.
+    folder, path = os.path.split(path)
+    os.chdir(folder)
     # Bound under another name and then renamed: whoever finds it can connect.
     own = f"{path}.{os.getpid()}"
     listener.bind(own)

@@ -7,8 +7,8 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::{net::UnixStream, process::ExitStatusExt as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::{fs::symlink, net::UnixStream, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -54,7 +54,7 @@ impl Worker {
 
     /// What `python -m MODULE ARGS` says in this folder; nothing if the worker does not say.
     pub(crate) fn output(&self, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {
-        let stream = UnixStream::connect(&self.socket).ok()?;
+        let stream = connect(&self.socket).ok()?;
         let output = ask(stream, module, args, dir);
         if output.is_none() {
             // Stopped, or of no use: without its socket it ends, and another one is started.
@@ -65,15 +65,30 @@ impl Worker {
 
     /// Starts one for the next lint, if there is none. If that fails, the next lint is slower.
     pub(crate) fn start(&self, call: impl FnOnce(&Path) -> Cmd) {
-        if UnixStream::connect(&self.socket).is_ok()
-            || state::write(&self.source, SOURCE.as_bytes()).is_err()
-        {
+        if connect(&self.socket).is_ok() || state::write(&self.source, SOURCE.as_bytes()).is_err() {
             return;
         }
         let seconds = IDLE.to_string();
         // It lets go of its outputs at once, and that is all that is waited for.
         let _ = call(&self.source).arg(&self.socket).arg(seconds).output();
     }
+}
+
+/// Connects by a short name: a socket's address has room for about a hundred bytes, and a checkout
+/// may lie deeper than that.
+fn connect(socket: &Path) -> io::Result<UnixStream> {
+    const ROOM: usize = 100;
+
+    if socket.as_os_str().len() < ROOM {
+        return UnixStream::connect(socket);
+    }
+    let (Some(folder), Some(name)) = (socket.parent(), socket.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let short = tempfile::tempdir()?;
+    let link = short.path().join("workers");
+    symlink(folder, &link)?;
+    UnixStream::connect(link.join(name))
 }
 
 fn ask(mut stream: UnixStream, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {

@@ -232,7 +232,7 @@ fn worker(dir: &Path, venv: &Path, seconds: &str) -> PathBuf {
     let python = Cmd::new(venv.join("bin/python")).args(["-I", "-B"]).arg(source);
     python.arg(&socket).arg(seconds).read().unwrap();
     let deadline = Instant::now() + Duration::from_mins(1);
-    while UnixStream::connect(&socket).is_err() {
+    while !socket.exists() {
         assert!(Instant::now() < deadline, "no worker after a minute");
         thread::sleep(Duration::from_millis(20));
     }
@@ -276,6 +276,42 @@ fn a_worker_says_what_the_call_itself_says() {
             assert_eq!(outputs, String::from_utf8(both).unwrap(), "{call}");
         }
     }
+}
+
+#[test]
+fn a_worker_answers_in_a_checkout_that_lies_deep() {
+    let (here, venv) = (Checkout::new(&[CODE, CONFIG]), venv());
+    let state = here.dir.path().join("deep".repeat(25));
+    let lint = || {
+        let report = lint::run(&Request {
+            root: &here.root().canonicalize().unwrap(),
+            state: &state,
+            scope: Scope::All,
+            only: vec!["isort".to_owned()],
+            fix: false,
+            worker: true,
+            venv: Some(&venv),
+            uv: &|| unreachable!("there is an environment"),
+            starts: &|_| (),
+        });
+        report.unwrap().findings
+    };
+    here.git(&["add", "--all"]);
+    let first = lint();
+    let sockets = || {
+        let workers = fs::read_dir(state.join("workers")).unwrap();
+        let paths = workers.map(|it| it.unwrap().path());
+        paths.filter(|it| it.extension().is_some_and(|it| it == "sock")).count()
+    };
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while sockets() == 0 {
+        assert!(Instant::now() < deadline, "no worker after a minute");
+        thread::sleep(Duration::from_millis(20));
+    }
+    fs::remove_dir_all(state.join("verdicts")).unwrap();
+    assert_eq!(lint(), first);
+    // One that does not answer is given up.
+    assert_eq!(sockets(), 1);
 }
 
 #[test]
