@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::{Ipv4Addr, TcpStream},
     os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
@@ -55,9 +54,14 @@ fn start(target: &Target, state: &Path, remote: u16, port: u16) -> Result<(), St
     let file = |source| Started::Not(Error::File { path: state.to_owned(), source });
     let log = state.with_extension("log");
     let stderr = fs::File::create(&log).map_err(file)?;
+    // `ssh` makes a control socket once the port is its own. Somebody else may listen there too.
+    let dir = tempfile::tempdir().map_err(file)?;
+    let listens = dir.path().join("c");
     let mut ssh = Command::new("ssh")
         .args(target.options())
-        .args(["-N", "-T", "-S", "none", "-L"])
+        .args(["-N", "-T", "-M", "-o", "ControlPersist=no", "-S"])
+        .arg(&listens)
+        .arg("-L")
         .arg(format!("127.0.0.1:{port}:127.0.0.1:{remote}"))
         .args(["--", &target.destination])
         .stdin(Stdio::null())
@@ -67,14 +71,11 @@ fn start(target: &Target, state: &Path, remote: u16, port: u16) -> Result<(), St
         .process_group(0)
         .spawn()
         .map_err(|source| Started::Not(Error::Run { cmd: "ssh".to_owned(), source }))?;
-    loop {
+    while !listens.exists() {
         if let Ok(Some(_)) = ssh.try_wait() {
             return Err(Started::Said(fs::read_to_string(&log).unwrap_or_default()));
         }
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(5));
     }
     fs::write(state, format!("{} {port}\n", ssh.id())).map_err(file)
 }

@@ -308,3 +308,26 @@ fn a_tunnel_stays_and_is_found_again() {
     wait_until("the port is free", || TcpListener::bind(("127.0.0.1", port)).is_ok());
     Tunnel::close(&state).unwrap();
 }
+
+#[test]
+fn of_two_tunnels_that_want_one_port_at_once_each_gets_its_own() {
+    let sshd = Sshd::start();
+    let remote = TcpListener::bind("127.0.0.1:0").unwrap();
+    let remote = remote.local_addr().unwrap().port();
+    for _ in 0..5 {
+        let wanted = free_port();
+        let states = ["one", "two"].map(|it| sshd.at(it));
+        let ports = std::thread::scope(|scope| {
+            let open = |state| Tunnel::open(&sshd.target(), state, remote, wanted).unwrap();
+            states
+                .each_ref()
+                .map(|state| scope.spawn(move || open(state)))
+                .map(|it| it.join().unwrap())
+        });
+        assert_ne!(ports[0], ports[1]);
+        for (state, port) in states.iter().zip(ports) {
+            assert_eq!(Tunnel::open(&sshd.target(), state, remote, wanted).unwrap(), port);
+            Tunnel::close(state).unwrap();
+        }
+    }
+}
