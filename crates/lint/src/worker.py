@@ -43,6 +43,8 @@ def leave_terminal():
     os.setsid()
     if os.fork():
         os._exit(0)
+    # What was inherited is not its own to hold: a lock, or the end of somebody's pipe.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)

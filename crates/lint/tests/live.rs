@@ -229,13 +229,17 @@ fn worker(dir: &Path, venv: &Path, seconds: &str) -> PathBuf {
     let source = dir.join("worker.py");
     fs::write(&source, include_str!("../src/worker.py")).unwrap();
     let socket = dir.join("sock");
-    let python = Cmd::new(venv.join("bin/python")).args(["-I", "-B"]).arg(source);
+    // Its caller may hold a lock, which is not to be held for as long as it waits.
+    let lock = dir.join("lock");
+    let python = Cmd::new("flock").arg(&lock).arg(venv.join("bin/python")).args(["-I", "-B"]);
+    let python = python.arg(source);
     python.arg(&socket).arg(seconds).read().unwrap();
     let deadline = Instant::now() + Duration::from_mins(1);
     while !socket.exists() {
         assert!(Instant::now() < deadline, "no worker after a minute");
         thread::sleep(Duration::from_millis(20));
     }
+    Cmd::new("flock").arg("--nonblock").arg(lock).arg("true").run().expect("the lock is free");
     socket
 }
 

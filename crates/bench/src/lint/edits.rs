@@ -9,7 +9,7 @@ use std::{
 use fastrand::Rng;
 use serde_json::Value;
 
-use super::{BIG, Base, Kit, Repo, SMALL, told};
+use super::{BIG, Base, Kit, Repo, SMALL};
 use crate::{Goal, Section, Table};
 
 #[path = "../../../lint/tests/by_hand/mod.rs"]
@@ -211,7 +211,7 @@ impl<'a> Desk<'a> {
         let cmd = self.repo.cmd(&self.kit.xtask).args(["lint", "--repo", ".", "--all"]);
         let output = cmd.args(["--format=json", "--venv"]).arg(&self.kit.linters).output().unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
-        assert_eq!(report["crashes"], 0, "{}", told(&output));
+        assert_eq!(report["crashes"], Value::Array(Vec::new()), "a linter could not judge");
         let findings = report["findings"].as_array().unwrap().iter().map(|it| {
             let [linter, path, code] =
                 ["linter", "path", "code"].map(|key| it[key].as_str().unwrap().to_owned());
