@@ -30,8 +30,8 @@ def main(logs: Path, services: dict[str, list[str]]) -> None:
             print(name, flush=True)
     # Whoever made this folder may be gone.
     shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
-    # The group holds all of them and the runs they started; this process leads it. What counts is in
-    # SQLite, which bears that.
+    # The group holds all of them and the runs they started; this process leads it. What counts is
+    # in SQLite, which bears that.
     os.killpg(0, signal.SIGKILL)
 
 
