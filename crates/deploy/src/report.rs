@@ -23,7 +23,7 @@ impl Report {
     pub(crate) fn new() -> Report {
         let bar = if std::io::stderr().is_terminal() {
             let style =
-                ProgressStyle::with_template("{spinner:.cyan} {msg:<12} {elapsed:>4}  {prefix}")
+                ProgressStyle::with_template("{spinner:.cyan} {msg:<14} {elapsed:>4}  {prefix}")
                     .expect("the template is a constant");
             let bar = ProgressBar::new_spinner().with_style(style);
             bar.enable_steady_tick(Duration::from_millis(100));
@@ -58,7 +58,7 @@ impl Report {
     pub(crate) fn end(&mut self, detail: &str) {
         let Some((name, since)) = self.phase.take() else { return };
         let seconds = since.elapsed().as_secs_f64();
-        self.say(format!("  {name:<12} {seconds:>6.1} s  {detail}").trim_end());
+        self.say(&line(&name, seconds, detail));
         self.phases.push(Phase { name, seconds: (seconds * 1000.0).round() / 1000.0 });
     }
 
@@ -77,10 +77,15 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         if let Some((name, since)) = self.phase.take() {
-            self.say(&format!("  {name:<12} {:>6.1} s  failed", since.elapsed().as_secs_f64()));
+            self.say(&line(&name, since.elapsed().as_secs_f64(), "failed"));
         }
         self.bar.finish_and_clear();
     }
+}
+
+/// A phase that has ended.
+fn line(name: &str, seconds: f64, detail: &str) -> String {
+    format!("  {name:<14} {seconds:>6.1} s  {detail}").trim_end().to_owned()
 }
 
 /// Prints facts: as JSON for a program, as text for a reader.
