@@ -31,17 +31,17 @@ pub fn faults(
     let (asked, failed) = probe.stop();
     checkout.down();
     let troubled = strikes.iter().filter(|it| !it.troubles.is_empty()).count();
-    let ways = if short { "in the four ways by turns" } else { "in each of four ways" };
-    let away = match scene {
-        Scene::Platform => "; the webserver is made anew each time",
+    let change = match scene {
+        Scene::Platform => " (of the daemon's container)",
         Scene::Deploy | Scene::Rollback => "",
     };
+    let ways = if short { "in the four ways by turns" } else { "in each of four ways" };
     Section {
         command,
         about: format!(
-            "Every step of a {scene}, as the verb prints them, ended {ways}. Each time a run is in \
+            "Every step of a {scene}{change}, as the verb prints them, ended {ways}. Each time a run is in \
              flight and another deploy follows. {asked} probes asked meanwhile, ten a second, for \
-             something that needs the code server: {} failed{away}.",
+             something that needs the code server: {} failed.",
             failed.len()
         ),
         tables: vec![strikes_table(&strikes)],
