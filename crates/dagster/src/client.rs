@@ -67,13 +67,6 @@ impl Client {
         }
     }
 
-    /// Makes the webserver read `workspace.yaml` again, and returns when it has fetched the
-    /// definitions of what it found there.
-    pub async fn reload_workspace(&self) -> Result<()> {
-        self.union(&queries::RELOAD, json!({}), "/reloadWorkspace", "Workspace").await?;
-        Ok(())
-    }
-
     /// Makes a code location's server import its code anew, and answers what came of it. The runs of
     /// the code before go on.
     pub async fn reload_location(&self, name: &str) -> Result<LocationState> {

@@ -15,12 +15,6 @@ pub(crate) const VERSION: Query = Query { name: "Version", text: "query Version 
 pub(crate) const LAUNCHER: Query =
     Query { name: "Launcher", text: "query Launcher { instance { runLauncher { name } } }" };
 
-pub(crate) const RELOAD: Query = Query {
-    name: "ReloadWorkspace",
-    text: "mutation ReloadWorkspace { reloadWorkspace { __typename
-        ... on UnauthorizedError { message } ...Error } }",
-};
-
 pub(crate) const RELOAD_LOCATION: Query = Query {
     name: "ReloadLocation",
     text: "mutation ReloadLocation($name: String!) {

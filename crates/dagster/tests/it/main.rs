@@ -358,13 +358,13 @@ async fn an_answer_of_another_shape_is_named() {
 #[tokio::test]
 async fn a_read_only_webserver_refuses_to_reload() {
     let refusal = answer(
-        &json!({"reloadWorkspace": {"__typename": "UnauthorizedError", "message": "Authorization failed"}}),
+        &json!({"reloadRepositoryLocation": {"__typename": "UnauthorizedError", "message": "Authorization failed"}}),
     );
     let (client, _) = Script::new([(200, &refusal)]).serve().await;
     check(
-        client.reload_workspace().await,
+        client.reload_location("dagster_core").await,
         &expect![[r#"
-        Dagster refused `ReloadWorkspace`: Authorization failed
+        Dagster refused `ReloadLocation`: Authorization failed
         hint: the webserver must not be started with `--read-only`"#]],
     );
 }
