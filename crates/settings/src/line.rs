@@ -14,14 +14,17 @@ pub(crate) enum Line<'a> {
 
 /// Reads a line. The error says what is wrong and what to write, and never the value.
 pub(crate) fn parse(line: &str) -> Result<Line<'_>, String> {
-    let trimmed = line.trim();
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.contains('\r') {
+        return Err("a carriage return ends the line for some readers: remove it".to_owned());
+    }
+    let trimmed = line.trim_matches(BLANKS);
     if trimmed.is_empty() {
         return Ok(Line::Blank);
     }
     if let Some(comment) = trimmed.strip_prefix('#') {
         return Ok(Line::Comment(comment));
     }
-    let line = line.strip_suffix('\r').unwrap_or(line);
     let entry = line.strip_prefix("export ").unwrap_or(line);
     let Some((key, value)) = entry.split_once('=') else {
         return Err("not a comment, and not KEY=value".to_owned());
@@ -58,17 +61,22 @@ pub(crate) fn write(key: &str, value: &str) -> Result<String, String> {
         })
 }
 
+/// The spaces that all readers take for such; some know more of them.
+const BLANKS: [char; 2] = [' ', '\t'];
+
+/// Capitals alone: a name is told in messages, and a line of a key or certificate that was pasted
+/// looks much like one.
 fn is_key(key: &str) -> bool {
     let mut bytes = key.bytes();
-    bytes.next().is_some_and(|it| it.is_ascii_alphabetic() || it == b'_')
-        && bytes.all(|it| it.is_ascii_alphanumeric() || it == b'_')
+    bytes.next().is_some_and(|it| it.is_ascii_uppercase() || it == b'_')
+        && bytes.all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')
 }
 
 fn readers_agree_on(value: &str) -> Result<(), String> {
     if let Some(control) = value.chars().find(|it| it.is_control() && *it != '\t') {
         return Err(format!("it holds the control character {control:?}"));
     }
-    if value.starts_with([' ', '\t']) {
+    if value.starts_with(char::is_whitespace) {
         return Err("write the value right behind `=`, without a space".to_owned());
     }
     let rest = if let Some(quoted) = value.strip_prefix('\'') {
@@ -96,11 +104,11 @@ fn readers_agree_on(value: &str) -> Result<(), String> {
         }
         rest
     } else {
-        let text = value.split_once(" #").map_or(value, |(text, _)| text).trim_end();
+        let text = value.split_once(" #").map_or(value, |(text, _)| text).trim_end_matches(BLANKS);
         if text.contains(['$', '\\', '\'', '"', '`']) {
             return Err("`$`, `\\` and quotes are read in different ways; put the value into 'single quotes'".to_owned());
         }
-        if text.contains([' ', '\t']) {
+        if text.contains(char::is_whitespace) {
             return Err("put a value with spaces into 'single quotes'".to_owned());
         }
         if text.starts_with('#') {
@@ -108,7 +116,7 @@ fn readers_agree_on(value: &str) -> Result<(), String> {
         }
         return Ok(());
     };
-    let rest = rest.trim_end();
+    let rest = rest.trim_end_matches(BLANKS);
     if rest.is_empty() || rest.starts_with(" #") {
         Ok(())
     } else {
@@ -154,6 +162,9 @@ mod tests {
         refused(" A=b", "without spaces");
         refused("A= b", "right behind");
         refused("1A=b", "not begin with a digit");
+        refused("a=b", "of A-Z");
+        refused("# a comment\rA=b", "carriage return");
+        refused("A=b\u{a0}", "single quotes");
         refused("A=b c", "single quotes");
         refused("A=b$c", "single quotes");
         refused("A=b\\c", "single quotes");

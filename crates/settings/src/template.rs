@@ -53,7 +53,7 @@ pub enum Kind {
     Port,
     /// `true` or `false`.
     Bool,
-    /// Seconds or minutes: `90s`, `5m`.
+    /// Seconds or minutes, a day at most: `90s`, `5m`.
     Duration,
     /// A number from 1.
     Count,
@@ -193,13 +193,10 @@ impl Kind {
     pub(crate) fn check(&self, value: &str, environment: &str) -> Result<(), String> {
         let fits = match self {
             Kind::String => true,
-            Kind::Port => value.parse::<u16>().is_ok_and(|it| it > 0),
+            Kind::Port | Kind::Count => number(value).is_some_and(|it| u16::try_from(it).is_ok()),
             Kind::Bool => matches!(value, "true" | "false"),
             Kind::Duration => seconds(value).is_some(),
-            Kind::Count => value.parse::<u16>().is_ok_and(|it| it > 0),
-            Kind::Memory => value
-                .strip_suffix(['m', 'g'])
-                .is_some_and(|it| it.parse::<u32>().is_ok_and(|it| it > 0)),
+            Kind::Memory => value.strip_suffix(['m', 'g']).and_then(number).is_some(),
             Kind::Folder => {
                 let parts = value.strip_prefix('/').unwrap_or(value).split('/');
                 let plain = |it: u8| it.is_ascii_alphanumeric() || b"._-".contains(&it);
@@ -229,7 +226,7 @@ impl Kind {
             Kind::String => "a text".to_owned(),
             Kind::Port => "a port from 1 to 65535".to_owned(),
             Kind::Bool => "`true` or `false`".to_owned(),
-            Kind::Duration => "a duration like `90s` or `5m`".to_owned(),
+            Kind::Duration => "a duration like `90s` or `5m`, of a day at most".to_owned(),
             Kind::Count => "a number from 1".to_owned(),
             Kind::Memory => "an amount of memory like `512m` or `2g`".to_owned(),
             Kind::Folder => "a folder like `srv/dagster`, without spaces and `..`".to_owned(),
@@ -252,15 +249,22 @@ pub(crate) fn is_placeholder(value: &str) -> bool {
     ["change-me", "changeme", "CHANGE_ME", "<"].iter().any(|it| value.starts_with(it))
 }
 
-/// The seconds of a duration.
+/// The seconds of a duration, of a day at most.
 pub(crate) fn seconds(text: &str) -> Option<u64> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "s" => Some(number),
-        "m" => number.checked_mul(60),
-        _ => None,
-    }
+    const DAY: u64 = 24 * 60 * 60;
+
+    let seconds = match text.strip_suffix('m') {
+        Some(minutes) => u64::from(number(minutes)?) * 60,
+        None => number(text.strip_suffix('s')?)?.into(),
+    };
+    (seconds <= DAY).then_some(seconds)
+}
+
+/// A number from 1 in plain digits. The library's own reading takes `+5` as well, and `007`, which
+/// others read otherwise.
+fn number(text: &str) -> Option<u32> {
+    let plain = !text.starts_with('0') && text.bytes().all(|it| it.is_ascii_digit());
+    text.parse().ok().filter(|_| plain)
 }
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ const WRITTEN: &[&str] = &[
 ];
 
 /// Every text of up to four of these, where the readers' grammars part.
-const ALPHABET: [char; 12] = ['a', ' ', '\t', '\'', '"', '$', '\\', '#', '=', '{', '}', '`'];
+const ALPHABET: [char; 14] =
+    ['a', ' ', '\t', '\r', '\u{a0}', '\'', '"', '$', '\\', '#', '=', '{', '}', '`'];
 
 fn texts() -> Vec<String> {
     let mut texts: Vec<String> = WRITTEN.iter().map(|it| (*it).to_owned()).collect();
