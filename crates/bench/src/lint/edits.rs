@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, thread,
     time::{Duration, SystemTime},
 };
 
@@ -183,19 +183,27 @@ impl<'a> Desk<'a> {
     /// Whether the lint says what the linters say by hand.
     fn agrees(&mut self, touched: &Touched, tell: &dyn Fn(&str)) -> bool {
         let root = self.repo.path("").canonicalize().unwrap();
-        for linter in LINTERS {
-            let target = match touched {
-                Touched::File(file) if linter != "mypy" => file.as_str(),
-                _ => ".",
-            };
-            let said =
-                by_hand::by_hand(&self.kit.linters, &root, &self.repo.home, linter, &[target]);
+        let target = |linter: &str| match touched {
+            Touched::File(file) if linter != "mypy" => file.as_str(),
+            _ => ".",
+        };
+        let Desk { kit, repo, .. } = &*self;
+        let (said, through) = thread::scope(|scope| {
+            let by_hand = LINTERS.map(|linter| {
+                let targets = [target(linter)];
+                let (venv, home, root) = (&kit.linters, &repo.home, &root);
+                let call = move || by_hand::by_hand(venv, root, home, linter, &targets);
+                (linter, scope.spawn(call))
+            });
+            let through = self.through_lint();
+            (by_hand.map(|(linter, it)| (linter, it.join().unwrap())), through)
+        });
+        for (linter, said) in said {
             let known = self.known.entry(linter).or_default();
-            known.retain(|it| target != "." && it.1 != target);
+            known.retain(|it| target(linter) != "." && it.1 != target(linter));
             known.extend(said);
         }
         let expected: Said = self.known.values().flatten().cloned().collect();
-        let through = self.through_lint();
         for (which, it) in expected
             .difference(&through)
             .map(|it| ("by hand", it))
