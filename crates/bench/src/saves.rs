@@ -23,6 +23,9 @@ const FILE: &str = "dagster_core/assets.py";
 
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// So long a start may take: on a new machine it makes images from Debian's packages first.
+const START: Duration = Duration::from_mins(15);
+
 /// A platform on this machine that serves a checkout's code.
 pub struct Dev<'a> {
     checkout: &'a Checkout,
@@ -64,7 +67,7 @@ impl Dev<'_> {
         let running = checkout.start(&[], &args);
         let mut said = String::new();
         let port = loop {
-            let Line::Said(line) = running.line(LIMIT) else { panic!("it has not begun: {said}") };
+            let Line::Said(line) = running.line(START) else { panic!("it has not begun: {said}") };
             said += &format!("{line}\n");
             if line.trim().starts_with("\"url\"") {
                 let digits = line.trim_end_matches([',', '"']).rsplit(':').next();

@@ -170,7 +170,8 @@ impl Workshop<'_> {
     }
 }
 
-/// Finds an image in this machine's engine, which alone shall run it, or builds it.
+/// Finds an image in this machine's engine, which alone shall run it, or builds it. Of older ones
+/// two stay, for another checkout or branch.
 pub(crate) async fn provide_here(
     recipe: &Recipe,
     settings: &Settings,
@@ -185,6 +186,7 @@ pub(crate) async fn provide_here(
     if there.is_none_or(|it| it.labels.get(FINGERPRINT) != build.labels.get(FINGERPRINT)) {
         carry_out(&build, recipe.name, engine, report).await?;
     }
+    engine.prune(&image, 2).await?;
     Ok(image)
 }
 

@@ -66,9 +66,9 @@ impl Cmd {
         std::thread::spawn({
             let process = process.clone();
             move || {
-                let lines = BufReader::new(&*process).lines().map_while(Result::ok);
+                let lines = BufReader::new(&*process).split(b'\n').map_while(Result::ok);
                 // Whoever listened may have gone; then it is read on, so that it never blocks.
-                lines.for_each(|line| drop(send.send(line)));
+                lines.for_each(|line| drop(send.send(String::from_utf8_lossy(&line).into_owned())));
             }
         });
         Ok(Running { cmd: self.clone(), process, lines, _tie: tie })
@@ -124,10 +124,11 @@ mod tests {
 
     #[test]
     fn lines_of_both_outputs_come_as_they_are_said_and_then_the_end() {
-        let running = Cmd::new("sh").args(["-c", "echo one; echo two >&2; exit 3"]).start();
-        let running = running.unwrap();
-        let said = |line: &str| Line::Said(line.to_owned());
-        assert_eq!([running.line(LIMIT), running.line(LIMIT)], [said("one"), said("two")]);
+        let script = "printf '\\377\\n'; echo one; echo two >&2; exit 3";
+        let running = Cmd::new("sh").args(["-c", script]).start().unwrap();
+        for line in ["\u{fffd}", "one", "two"] {
+            assert_eq!(running.line(LIMIT), Line::Said(line.to_owned()));
+        }
         assert_eq!(running.line(LIMIT), Line::Ended);
         assert_eq!(running.ended().unwrap().unwrap().code(), Some(3));
     }

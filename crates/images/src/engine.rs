@@ -1,12 +1,17 @@
 //! An engine, and what it has.
 
 use std::{
-    collections::BTreeMap,
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
     fmt,
     path::{Path, PathBuf},
 };
 
-use bollard::{API_DEFAULT_VERSION, Docker, errors::Error as DockerError};
+use bollard::{
+    API_DEFAULT_VERSION, Docker,
+    errors::Error as DockerError,
+    query_parameters::{ListImagesOptionsBuilder, RemoveImageOptionsBuilder},
+};
 use release::{Digest, ImageRef};
 
 use crate::Error;
@@ -83,6 +88,32 @@ impl Engine {
             size: found.size.unwrap_or_default().unsigned_abs(),
             labels: found.config.and_then(|it| it.labels).unwrap_or_default().into_iter().collect(),
         }))
+    }
+
+    /// Removes images of this one's name but for itself, the newest `keep` others, and those that
+    /// containers are made of.
+    pub async fn prune(&self, image: &ImageRef, keep: usize) -> Result<(), Error> {
+        let failed = |what: &str| {
+            let what = format!("{what} `{}`", image.name());
+            move |source| Error::Engine { what, source }
+        };
+        let filters = HashMap::from([("reference", vec![image.name()])]);
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let mut found =
+            self.docker.list_images(Some(options)).await.map_err(failed("list images of"))?;
+        found.sort_by_key(|it| Reverse(it.created));
+        let own = image.to_string();
+        let others = found.iter().filter(|it| !it.repo_tags.contains(&own));
+        for tag in others.skip(keep).flat_map(|it| &it.repo_tags) {
+            let options = RemoveImageOptionsBuilder::new().build();
+            match self.docker.remove_image(tag, Some(options), None).await {
+                // Somebody else removed it, or a container is made of it.
+                Ok(_)
+                | Err(DockerError::DockerResponseServerError { status_code: 404 | 409, .. }) => {}
+                Err(source) => return Err(failed("remove an image of")(source)),
+            }
+        }
+        Ok(())
     }
 }
 

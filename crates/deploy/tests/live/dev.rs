@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bench::{Checkout, Dev, Saves, Table, processes_with, wait_until};
 use dagster::RunStatus;
+use exec::Cmd;
 
 use crate::DEPLOY;
 
@@ -16,6 +17,13 @@ fn a_save_is_served_a_broken_one_is_told_and_a_run_in_flight_ends_well() {
         table.row([what.to_owned(), good, broken, again]);
         assert_eq!(it.run, RunStatus::Success);
     };
+
+    // Of older images two stay, for another checkout or branch.
+    let old = |tag: &str| format!("dagster-dev/dagster-platform:old-{tag}");
+    for tag in ["a", "b", "c"] {
+        let import = format!("tar --create --files-from /dev/null | docker import - {}", old(tag));
+        Cmd::new("sh").args(["-c", &import]).read().unwrap();
+    }
 
     // In containers, until Ctrl-C.
     let mut dev = Dev::start(&checkout, &["--fresh"]);
@@ -31,6 +39,12 @@ fn a_save_is_served_a_broken_one_is_told_and_a_run_in_flight_ends_well() {
     let (code, said) = dev.end("INT");
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(checkout.left_by_dev(), Vec::<String>::new());
+    let left = Cmd::new("docker").args(["images", "--quiet", &old("*")]);
+    assert_eq!(left.read().unwrap().lines().count(), 2);
+    for tag in ["a", "b", "c"] {
+        // One of them is gone.
+        Cmd::new("docker").args(["rmi", &old(tag)]).output().unwrap();
+    }
 
     // As processes, which end though this program is killed.
     let mut dev = Dev::start(&checkout, &["--native"]);
