@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exec::{Cmd, Running, Target, Tunnel};
+use exec::{Cmd, Running, Ssh, Target, Tunnel};
 use release::Fingerprint;
 use serde_json::Value;
 use testbed::Testbed;
@@ -135,7 +135,12 @@ impl Checkout {
 
     /// The ids of the containers that run, by service and release.
     pub fn containers(&self) -> BTreeMap<String, String> {
-        let status = self.json(&["status", "demo", "--json"]);
+        self.containers_of("demo")
+    }
+
+    /// The same of another environment.
+    pub fn containers_of(&self, environment: &str) -> BTreeMap<String, String> {
+        let status = self.json(&["status", environment, "--json"]);
         let containers = status["containers"].as_array().unwrap().iter();
         containers
             .filter(|it| it["state"] == "running")
@@ -171,13 +176,13 @@ impl Checkout {
     /// Makes a port of the VM's loopback reachable here, whatever becomes of relays.
     pub fn window(&self, remote: u16) -> Window {
         let facts = self.facts();
-        let target = Target {
+        let target = Target::Ssh(Ssh {
             destination: facts["DEPLOY_HOST"].clone(),
             port: facts["DEPLOY_SSH_PORT"].parse().ok(),
             key: Some(facts["DEPLOY_SSH_KEY"].clone().into()),
             known_hosts: Some(facts["DEPLOY_SSH_KNOWN_HOSTS"].clone().into()),
             proxy: None,
-        };
+        });
         let state = self.root.join(format!(".env.window.{remote}"));
         let port = Tunnel::open(&target, &state, remote, 0).unwrap();
         Window { port, state }

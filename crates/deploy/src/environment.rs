@@ -61,11 +61,19 @@ impl Here {
         environment: &str,
         facts: &BTreeMap<String, String>,
     ) -> Result<Settings> {
-        if self.is_local(environment)? {
-            let error = anyhow::anyhow!("`{environment}` has no VM: it lives on this machine");
+        if self.is_dev(environment)? {
+            let error = anyhow::anyhow!(
+                "`{environment}` has no host: it serves this checkout as it is saved"
+            );
             return Err(Failure::refused(error).hint("start it: cargo xtask dev"));
         }
-        self.resolve(environment, facts)
+        let settings = self.resolve(environment, facts)?;
+        if settings.deploy.is_local() && !cfg!(target_os = "linux") {
+            let error =
+                anyhow::anyhow!("`{environment}` cannot be on this machine: it is not Linux");
+            return Err(Failure::refused(error).hint("name a VM with DEPLOY_HOST"));
+        }
+        Ok(settings)
     }
 
     /// The settings of an environment, whether it has a VM or not.
@@ -77,9 +85,9 @@ impl Here {
         settings::resolve(&self.root, environment, facts, &self.variables).map_err(Failure::refused)
     }
 
-    /// Whether the environment is this machine's own, which no VM carries.
-    pub(crate) fn is_local(&self, environment: &str) -> Result<bool> {
-        settings::is_local(&self.root, environment).map_err(Failure::refused)
+    /// Whether the environment is one developer's own, to which nothing is deployed.
+    pub(crate) fn is_dev(&self, environment: &str) -> Result<bool> {
+        settings::is_dev(&self.root, environment).map_err(Failure::refused)
     }
 
     /// Whether the environment is a throwaway one, made here.

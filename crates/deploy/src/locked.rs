@@ -125,8 +125,8 @@ impl<'a> Session<'a> {
     }
 
     fn lost_connection(&self) -> Failure {
-        let host = &self.settings.deploy.host;
-        let error = anyhow!("lost the connection to `{host}` while asking for the lock");
+        let host = self.settings.deploy.machine();
+        let error = anyhow!("lost the connection to {host} while asking for the lock");
         Failure { exit: Exit::Unreachable, ..Failure::from(error) }
     }
 }

@@ -178,7 +178,7 @@ impl<'a> Rollout<'a> {
     async fn pull(&mut self) -> Result<String> {
         let engine = self.session.engine().await?;
         let mut pulled = 0;
-        let host = &self.settings.deploy.host;
+        let host = self.settings.deploy.machine();
         let Manifest { core_image, platform_image, postgres_image, .. } = &mut self.manifest;
         let (core, platform, postgres) = tokio::try_join!(
             engine.image(core_image),
@@ -192,9 +192,9 @@ impl<'a> Rollout<'a> {
                 engine
                     .pull(image, &self.login, &mut |it| report.now(&it.to_string()))
                     .await
-                    .with_context(|| format!("`{host}` lacks an image, and cannot fetch it"))
+                    .with_context(|| format!("{host} lacks an image, and cannot fetch it"))
                     .map_err(Failure::from)
-                    .map_err(|failure| out_of_space(host, failure))?;
+                    .map_err(|failure| out_of_space(&host, failure))?;
                 pulled += 1;
             }
             if image.digest().is_none() {
@@ -235,10 +235,10 @@ impl<'a> Rollout<'a> {
             file("manifest.json", self.manifest_json()),
             file("rollback.sh", remote::ROLLBACK.to_owned()),
         ]);
-        let host = &self.settings.deploy.host;
+        let host = self.settings.deploy.machine();
         self.session
             .upload(&files, &layout.release(&self.manifest.id))
-            .map_err(|failure| out_of_space(host, failure))?;
+            .map_err(|failure| out_of_space(&host, failure))?;
         Ok(self.manifest.id.to_string())
     }
 
@@ -592,7 +592,7 @@ fn out_of_space(host: &str, failure: Failure) -> Failure {
     if !format!("{:#}", failure.error).to_lowercase().contains("no space left on device") {
         return failure;
     }
-    let error = failure.error.context(format!("the disk of `{host}` is full"));
+    let error = failure.error.context(format!("the disk of {host} is full"));
     Failure { error, ..failure }
         .hint("free space there (`docker system df` shows what uses it), then deploy again")
 }

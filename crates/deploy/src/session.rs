@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
-use exec::{Cmd, Host, Output, Target};
+use exec::{Cmd, Host, Output, Ssh, Target};
 use images::{Engine, Login};
 use release::{Compose, Entry, Holder, Location, Observed};
 use settings::Settings;
@@ -122,8 +122,8 @@ impl<'a> Session<'a> {
         }
         let said = [output.stdout, output.stderr].concat();
         let said = tail(&String::from_utf8_lossy(&said), 40);
-        let host = &self.settings.deploy.host;
-        Err(anyhow!("{said}").context(format!("cannot {what} on `{host}`")).into())
+        let host = self.settings.deploy.machine();
+        Err(anyhow!("{said}").context(format!("cannot {what} on {host}")).into())
     }
 
     /// Looks at the host. Changes nothing there.
@@ -145,7 +145,7 @@ impl<'a> Session<'a> {
     pub(crate) fn seen(&self, answer: &str) -> Result<Observed> {
         let Settings { environment, deploy, .. } = self.settings;
         let observed = Observed::parse(environment, &self.location, answer)
-            .with_context(|| format!("cannot look at `{}`", deploy.host))?;
+            .with_context(|| format!("cannot look at {}", deploy.machine()))?;
         if !observed.compose.command.is_empty() {
             let Compose { command, version } = &observed.compose;
             self.compose.get_or_init(|| format!("{command} {version}"));
@@ -163,8 +163,8 @@ impl<'a> Session<'a> {
 
     /// Nobody said yes to what a verb was about to do.
     pub(crate) fn not_confirmed(&self) -> Failure {
-        let host = &self.settings.deploy.host;
-        Failure::refused(anyhow!("not confirmed: nothing was changed on `{host}`"))
+        let host = self.settings.deploy.machine();
+        Failure::refused(anyhow!("not confirmed: nothing was changed on {host}"))
             .hint("answer `y` at the terminal, or give --yes")
     }
 
@@ -200,26 +200,25 @@ impl<'a> Session<'a> {
 
     /// The host lacks something.
     pub(crate) fn lacks(&self, lack: &str) -> Failure {
-        let host = &self.settings.deploy.host;
+        let host = self.settings.deploy.machine();
+        let there = if self.settings.deploy.is_local() { "" } else { "on that host: " };
         let (what, hint) = match lack {
             "engine" => (
-                format!("the Docker engine on `{host}` is not running"),
-                "on that host: sudo systemctl start docker".to_owned(),
+                format!("the Docker engine on {host} is not running, or not at {SOCKET}"),
+                format!("{there}sudo systemctl start docker"),
             ),
             "permission" => (
-                format!("this user may not use the Docker engine on `{host}`"),
-                "on that host: sudo usermod -aG docker $USER, then connect again".to_owned(),
+                format!("this user may not use the Docker engine on {host}"),
+                format!("{there}sudo usermod -aG docker $USER, then log in again"),
             ),
             "compose" | "docker" => (
                 format!(
-                    "`{host}` has no Docker {}",
+                    "{host} has no Docker {}",
                     if lack == "docker" { "engine" } else { "Compose" }
                 ),
-                "on that host (Debian): sudo apt-get install docker.io docker-compose".to_owned(),
+                format!("{there}sudo apt-get install docker.io docker-compose (Debian)"),
             ),
-            other => {
-                (format!("`{host}` has no `{other}`"), format!("install `{other}` on that host"))
-            }
+            other => (format!("{host} has no `{other}`"), format!("{there}install `{other}`")),
         };
         Failure::refused(anyhow!(what)).hint(hint)
     }
@@ -245,13 +244,17 @@ impl<'a> Session<'a> {
 /// How the host is reached.
 pub(crate) fn target(settings: &Settings) -> Target {
     let deploy = &settings.deploy;
-    Target {
+    if deploy.is_local() {
+        // The engine that we ask, whichever its user's `docker` asks.
+        return Target::Local { variables: vec![("DOCKER_HOST", format!("unix://{SOCKET}"))] };
+    }
+    Target::Ssh(Ssh {
         destination: deploy.host.clone(),
         port: deploy.ssh_port,
         key: deploy.ssh_key.clone(),
         known_hosts: deploy.ssh_known_hosts.clone(),
         proxy: deploy.ssh_proxy.clone(),
-    }
+    })
 }
 
 /// How the registry is asked.

@@ -4,9 +4,10 @@
 mod files;
 mod wanted;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
+use exec::Address;
 use release::{Alignment, Catalog, MIGRATIONS, Manifest, Migration, Misaligned, Observed};
 use settings::{Settings, Value};
 use sqlx::{
@@ -32,8 +33,7 @@ const TABLE: &str = "public._sqlx_migrations";
 /// Postgres of an environment.
 pub(crate) struct Server {
     environment: String,
-    /// The folder of the socket that leads there.
-    socket: PathBuf,
+    address: Address,
     user: String,
     password: String,
     /// Dagster's database, which is always there.
@@ -63,14 +63,15 @@ impl Server {
             return Ok(None);
         }
         let address = format!("{}:5432", address.trim());
+        let address = address.parse().with_context(|| format!("Postgres is at `{address}`"))?;
         // The name that clients of Postgres expect.
-        let socket = session.host.forward_address(&address, ".s.PGSQL.5432")?;
+        let address = session.host.forward_address(address, ".s.PGSQL.5432")?;
         let Settings { environment, containers, .. } = session.settings;
         let text =
             |key: &str| containers.get(key).map(Value::expose).unwrap_or_default().to_owned();
         Ok(Some(Server {
             environment: environment.clone(),
-            socket,
+            address,
             user: text("POSTGRES_USER"),
             password: text("POSTGRES_PASSWORD"),
             dagster: text("POSTGRES_DB"),
@@ -90,14 +91,16 @@ impl Server {
     async fn connect(&self, database: &str) -> Result<PgConnection, sqlx::Error> {
         // Each of them is named, since what is not is taken from the process's environment.
         let options = PgConnectOptions::new_without_pgpass()
-            .socket(&self.socket)
-            .port(5432)
             .username(&self.user)
             .password(&self.password)
             .database(database)
-            // SSH carries it.
+            // SSH carries it, or no network does.
             .ssl_mode(PgSslMode::Disable)
             .application_name("dagster-deploy");
+        let options = match &self.address {
+            Address::Socket(folder) => options.socket(folder).port(5432),
+            Address::Tcp(it) => options.host(&it.ip().to_string()).port(it.port()),
+        };
         PgConnection::connect_with(&options).await
     }
 

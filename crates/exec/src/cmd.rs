@@ -128,13 +128,18 @@ impl Cmd {
 
     /// Runs it here in place of this program, which ends with it; returns only if that fails.
     pub fn replace(&self) -> Error {
-        #[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
+        self.not_run(self.command().exec())
+    }
+
+    /// As the standard library has it, without its input: for what `duct` cannot do.
+    #[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
+    pub(crate) fn command(&self) -> std::process::Command {
         let mut command = std::process::Command::new(&self.program);
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
-        self.not_run(command.exec())
+        command
     }
 
     /// Runs it here, on our own terminal; it must succeed.

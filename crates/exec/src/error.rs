@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use crate::{Status, Target};
+use crate::{Ssh, Status};
 
 /// Why a command did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +164,7 @@ impl Error {
 
     /// What `ssh` meant. Its exit status is 255 for all of these, so its text decides; the texts
     /// are those of OpenSSH 8 to 10.
-    pub(crate) fn of_ssh(target: &Target, said: &str) -> Error {
+    pub(crate) fn of_ssh(target: &Ssh, said: &str) -> Error {
         let host = target.destination.clone();
         let known_hosts =
             target.known_hosts.clone().unwrap_or_else(|| PathBuf::from("~/.ssh/known_hosts"));
@@ -197,7 +197,7 @@ mod tests {
 
     #[track_caller]
     fn check(said: &str, expected: &str) {
-        let target = Target {
+        let target = Ssh {
             destination: "ana@vm".into(),
             port: None,
             key: Some("key".into()),

@@ -1,45 +1,28 @@
-//! A host, over one SSH connection.
+//! A host, whichever way it is reached.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
     io::{BufRead as _, BufReader, Write as _},
-    net::TcpListener,
-    path::{Path, PathBuf},
+    net::SocketAddr,
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tempfile::TempDir;
+use crate::{Address, Cmd, Error, Output, Target, connection::Connection, shell::Shell};
 
-use crate::{
-    Cmd, Error, Output, Target,
-    cmd::last_lines,
-    shell::{Shell, spawn},
-};
-
-/// A connected host.
-///
-/// The connection is one `ssh` process of ours, which all calls share. It ends when this value is
-/// dropped, and by itself when this process dies: it runs a `cat` there whose input we hold. (A
-/// command that runs at that moment runs to its end first.)
+/// A connected host: another machine over one SSH connection, or this one, where the same is done by
+/// a shell of ours.
 #[derive(Debug)]
 pub struct Host {
-    target: Target,
-    /// Holds the control socket and forwarded sockets; short, since a socket's path must be.
-    dir: TempDir,
-    master: Child,
+    name: String,
+    connection: Connection,
     /// Open in advance, for the next call.
     shell: Mutex<Option<Shell>>,
-    sockets: AtomicUsize,
-    /// Ports there that are reachable at any port here.
-    ports: Mutex<BTreeMap<u16, u16>>,
 }
 
 /// A file to upload.
@@ -67,48 +50,12 @@ pub struct Held {
 impl Host {
     /// Connects.
     pub fn connect(target: &Target) -> Result<Host, Error> {
-        let temp = std::env::temp_dir();
-        sweep(&temp, ABANDONED);
-        let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir_in(&temp)
-            .map_err(|source| Error::File { path: temp, source })?;
-        let said = dir.path().join("said");
-        let stderr = std::fs::File::create(&said)
-            .map_err(|source| Error::File { path: said.clone(), source })?;
-
-        let mut args = target.options();
-        args.extend(["-M", "-S"].map(OsString::from));
-        args.push(socket(&dir).into());
-        args.extend(["-o", "ControlPersist=no"].map(OsString::from));
-        args.extend(["--".into(), target.destination.clone().into()]);
-        args.push("echo connected && exec cat >/dev/null".into());
-        let mut master = spawn(&args, stderr.into())?;
-        // It appears once we are let in.
-        let ready = socket(&dir);
-        while !ready.exists() && matches!(master.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let mut host = Host {
-            target: target.clone(),
-            dir,
-            master,
-            shell: Mutex::default(),
-            sockets: AtomicUsize::new(0),
-            ports: Mutex::default(),
-        };
+        let connection = Connection::open(target)?;
+        let mut host = Host { name: target.name().to_owned(), connection, shell: Mutex::default() };
         // Its round trips are made beside those that follow.
         host.replenish();
-        let stdout = host.master.stdout.take().expect("it was asked for");
-        // A login script may talk first.
-        let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        let connected = lines.any(|line| line == "connected");
-        if connected {
-            Ok(host)
-        } else {
-            let said = std::fs::read_to_string(said).unwrap_or_default();
-            Err(Error::of_ssh(target, &said))
-        }
+        host.connection.ready()?;
+        Ok(host)
     }
 
     /// Runs a command there; the caller judges how it ended.
@@ -124,7 +71,7 @@ impl Host {
     /// Runs a command there whose output, too much for memory, goes to a file here; the caller
     /// judges how it ended.
     pub fn save(&self, cmd: &Cmd, file: std::fs::File) -> Result<Output, Error> {
-        let call = self.call(cmd)?;
+        let call = self.connection.call(cmd)?.apart();
         let stdin = cmd.input().to_vec();
         self.check(call.finish(&call.expression().stdin_bytes(stdin).stdout_file(file))?)
     }
@@ -132,13 +79,13 @@ impl Host {
     /// Runs a command there whose input, too much for memory, is a file here; the caller judges
     /// how it ended.
     pub fn feed(&self, cmd: &Cmd, file: std::fs::File) -> Result<Output, Error> {
-        let call = self.call(cmd)?;
+        let call = self.connection.call(cmd)?.apart();
         self.check(call.finish(&call.expression().stdin_file(file).stdout_capture())?)
     }
 
     /// Runs a command there, on our own terminal; it must succeed.
     pub fn stream(&self, cmd: &Cmd) -> Result<(), Error> {
-        let status = self.call(cmd)?.status()?;
+        let status = self.connection.call(cmd)?.status()?;
         if status.success() {
             return Ok(());
         }
@@ -191,44 +138,21 @@ impl Host {
         self.output(&cmd.stdin(stream))
     }
 
-    /// Makes a socket there reachable through a socket here, whose path is the answer.
+    /// A socket here that leads to one there.
     pub fn forward_socket(&self, remote: &str) -> Result<PathBuf, Error> {
-        let n = self.sockets.fetch_add(1, Ordering::Relaxed);
-        let local = self.dir.path().join(format!("s{n}"));
-        let forward = format!("{}:{remote}", local.display());
-        self.forward(&forward).map_err(|why| self.not_forwarded(remote, why))?;
-        Ok(local)
+        self.connection.forward_socket(remote)
     }
 
-    /// Makes an address that the host reaches, as `172.18.0.2:5432`, reachable through a socket here
-    /// that is called `name`. Answers the folder it is in, which nobody else may enter.
-    pub fn forward_address(&self, remote: &str, name: &str) -> Result<PathBuf, Error> {
-        let n = self.sockets.fetch_add(1, Ordering::Relaxed);
-        let dir = self.dir.path().join(format!("s{n}"));
-        std::fs::create_dir(&dir).map_err(|source| Error::File { path: dir.clone(), source })?;
-        let forward = format!("{}:{remote}", dir.join(name).display());
-        self.forward(&forward).map_err(|why| self.not_forwarded(remote, why))?;
-        Ok(dir)
+    /// Where we reach an address that the host reaches, as `172.18.0.2:5432`: if through a socket,
+    /// that is called `name`.
+    pub fn forward_address(&self, remote: SocketAddr, name: &str) -> Result<Address, Error> {
+        self.connection.forward_address(remote, name)
     }
 
     /// Makes a loopback port there reachable on our loopback: on `wanted`, or the next port that
-    /// is free; 0 is any. Answers the port.
+    /// is free; 0 is any. Answers the port, which on this machine is the port itself.
     pub fn forward_port(&self, remote: u16, wanted: u16) -> Result<u16, Error> {
-        if let (0, Some(&local)) = (wanted, lock(&self.ports).get(&remote)) {
-            return Ok(local);
-        }
-        let mut why = String::new();
-        for local in candidates(wanted) {
-            match self.forward(&format!("127.0.0.1:{local}:127.0.0.1:{remote}")) {
-                Ok(()) => {
-                    lock(&self.ports).insert(remote, local);
-                    return Ok(local);
-                }
-                // Somebody took it between our look and ssh's.
-                Err(said) => why = said,
-            }
-        }
-        Err(self.not_forwarded(&format!("port {remote}"), why))
+        self.connection.forward_port(remote, wanted)
     }
 
     /// Starts a process there that lives until the answer is dropped. Its first line of output is
@@ -255,7 +179,7 @@ impl Host {
 
     /// Whether the connection stands.
     pub fn is_alive(&self) -> bool {
-        self.control("check", &[]).is_ok()
+        self.connection.is_alive()
     }
 
     /// Fails if the connection does not stand.
@@ -264,7 +188,7 @@ impl Host {
     }
 
     fn lost(&self) -> Error {
-        Error::Lost { host: self.target.destination.clone() }
+        Error::Lost { host: self.name.clone() }
     }
 
     /// A shell that is there already, or will soon be.
@@ -272,7 +196,7 @@ impl Host {
         let spare = lock(&self.shell).take();
         let shell = match spare.and_then(Shell::waiting) {
             Some(it) => it,
-            None => Shell::start(self.options())?,
+            None => self.connection.shell()?,
         };
         self.replenish();
         Ok(shell)
@@ -280,11 +204,7 @@ impl Host {
 
     /// Opens the shell of the next call.
     fn replenish(&self) {
-        *lock(&self.shell) = Shell::start(self.options()).ok();
-    }
-
-    fn call(&self, cmd: &Cmd) -> Result<Cmd, Error> {
-        Ok(Cmd::new("ssh").args(self.options()).arg(cmd.line()?).stdin(cmd.input()))
+        *lock(&self.shell) = self.connection.shell().ok();
     }
 
     /// `ssh` exits 255 for itself, but so may the command: only a dead connection is ours to tell.
@@ -294,59 +214,14 @@ impl Host {
         }
         Ok(output)
     }
-
-    /// The options of a call over the connection; it never opens one of its own.
-    fn options(&self) -> Vec<OsString> {
-        // The first value of an option wins: without the master this must fail, not connect anew.
-        let mut args =
-            ["-o", "ControlMaster=no", "-o", "ProxyCommand=false"].map(OsString::from).to_vec();
-        args.extend(self.target.options());
-        args.extend(["-S".into(), socket(&self.dir).into()]);
-        args.extend(["-T".into(), "--".into(), self.target.destination.clone().into()]);
-        args
-    }
-
-    fn forward(&self, forward: &str) -> Result<(), String> {
-        self.control("forward", &["-L", forward])
-    }
-
-    fn control(&self, what: &str, args: &[&str]) -> Result<(), String> {
-        let cmd = Cmd::new("ssh")
-            .args(self.target.options())
-            .arg("-S")
-            .arg(socket(&self.dir))
-            .args(["-O", what])
-            .args(args.iter().copied())
-            .arg("--")
-            .arg(self.target.destination.as_str());
-        let output = cmd.apart().output().map_err(|error| error.to_string())?;
-        if output.status.success() { Ok(()) } else { Err(last_lines(&output.stderr, 1)) }
-    }
-
-    fn not_forwarded(&self, what: &str, why: String) -> Error {
-        if !self.is_alive() {
-            return self.lost();
-        }
-        Error::Forward { what: what.to_owned(), host: self.target.destination.clone(), why }
-    }
 }
 
 impl Drop for Host {
     fn drop(&mut self) {
-        /// It says goodbye to the far end, whose answer nobody needs.
-        const GOODBYE: Duration = Duration::from_millis(200);
-
+        // Before the connection that carries it.
         if let Some(shell) = lock(&self.shell).take() {
             shell.end();
         }
-        drop(self.master.stdin.take());
-        let _ = self.control("exit", &[]);
-        let since = Instant::now();
-        while matches!(self.master.try_wait(), Ok(None)) && since.elapsed() < GOODBYE {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        let _ = self.master.kill();
-        let _ = self.master.wait();
     }
 }
 
@@ -410,69 +285,81 @@ impl Drop for Held {
     }
 }
 
-fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(it: &Mutex<T>) -> MutexGuard<'_, T> {
     it.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn socket(dir: &TempDir) -> PathBuf {
-    dir.path().join("c")
-}
-
-/// How the folders of connections are called.
-const PREFIX: &str = "dd-";
-
-/// A folder without a socket is not one that is being made, but older.
-const ABANDONED: Duration = Duration::from_mins(10);
-
-/// Removes the folders of programs that were killed: their `ssh` has ended, and its socket is gone.
-fn sweep(temp: &Path, age: Duration) {
-    for entry in std::fs::read_dir(temp).into_iter().flatten().flatten() {
-        let dir = entry.path();
-        let modified = entry.metadata().and_then(|it| it.modified());
-        let old = modified.is_ok_and(|it| it.elapsed().is_ok_and(|it| it >= age));
-        let ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
-        if ours && old && !dir.join("c").exists() {
-            // Another user's stays.
-            let _ = std::fs::remove_dir_all(dir);
-        }
-    }
-}
-
-/// A port of this machine's loopback that is free right now: the wanted one, or the next.
-pub fn free_port(wanted: u16) -> Option<u16> {
-    candidates(wanted).next()
-}
-
-/// Ports to try, in order: those that are free right now.
-pub(crate) fn candidates(wanted: u16) -> impl Iterator<Item = u16> {
-    let free = |port: u16| {
-        let listener = TcpListener::bind(("127.0.0.1", port)).ok()?;
-        listener.local_addr().ok().map(|it| it.port())
-    };
-    let range = if wanted == 0 { 0..=0 } else { wanted..=wanted.saturating_add(100) };
-    range.filter_map(free)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
+    fn here() -> Host {
+        let variables = vec![("OF_ITS_OWN", "a b".to_owned())];
+        Host::connect(&Target::Local { variables }).unwrap()
+    }
+
+    fn sh(script: &str) -> Cmd {
+        Cmd::new("sh").args(["-c", script])
+    }
+
     #[test]
-    fn what_a_killed_program_left_is_swept_and_what_stands_is_not() {
-        let temp = tempfile::tempdir().unwrap();
-        for (dir, file) in [("dd-killed", "said"), ("dd-stands", "c"), ("other", "said")] {
-            std::fs::create_dir(temp.path().join(dir)).unwrap();
-            std::fs::write(temp.path().join(dir).join(file), "").unwrap();
+    fn this_machine_is_a_host_without_a_connection() {
+        let host = here();
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for n in ["1", "2"] {
+            assert_eq!(host.read(&Cmd::new("cat").stdin(n)).unwrap(), n);
         }
-        let left = || {
-            let left = std::fs::read_dir(temp.path()).unwrap();
-            let mut left: Vec<_> = left.map(|it| it.unwrap().file_name()).collect();
-            left.sort();
-            left
-        };
-        sweep(temp.path(), ABANDONED);
-        assert_eq!(left(), ["dd-killed", "dd-stands", "other"], "it may be being made");
-        sweep(temp.path(), Duration::ZERO);
-        assert_eq!(left(), ["dd-stands", "other"]);
+        assert_eq!(host.output(&sh("exit 255")).unwrap().status.code(), Some(255));
+
+        fs::write(path("large"), "large").unwrap();
+        let large = || fs::File::open(path("large")).unwrap();
+        assert_eq!(host.feed(&Cmd::new("wc").arg("-c"), large()).unwrap().stdout, b"5\n");
+        let copy = fs::File::create(path("copy")).unwrap();
+        host.save(&Cmd::new("cat").stdin("saved"), copy).unwrap();
+        assert_eq!(fs::read_to_string(path("copy")).unwrap(), "saved");
+
+        let file = File { path: "a/b".into(), mode: 0o600, bytes: b"up".to_vec() };
+        host.upload(&[file], &path("up load").display().to_string()).unwrap();
+        assert_eq!(fs::read_to_string(path("up load/a/b")).unwrap(), "up");
+
+        assert_eq!(host.forward_socket("/run/x.sock").unwrap(), PathBuf::from("/run/x.sock"));
+        assert_eq!(host.forward_port(3000, 0).unwrap(), 3000);
+        let address = "172.18.0.2:5432".parse().unwrap();
+        assert_eq!(host.forward_address(address, "name").unwrap(), Address::Tcp(address));
+        assert!(host.is_alive());
+    }
+
+    #[test]
+    fn what_runs_on_this_machine_has_the_variables_of_a_login_and_a_group_of_its_own() {
+        let host = here();
+        let said = host.read(&sh("cd && pwd && echo \"$HOME\"; env")).unwrap();
+        let mut lines = said.lines();
+        assert_eq!(lines.next(), lines.next(), "it begins at home");
+        let keys: Vec<&str> = lines.filter_map(|it| Some(it.split_once('=')?.0)).collect();
+        // Cargo gives us some that no login has.
+        assert!(keys.contains(&"PATH") && keys.contains(&"OF_ITS_OWN"), "{keys:?}");
+        assert!(!keys.iter().any(|it| it.starts_with("CARGO")), "{keys:?}");
+        let streamed = fs::File::create("/dev/null").unwrap();
+        assert!(host.save(&sh("test \"$OF_ITS_OWN\" = 'a b'"), streamed).unwrap().status.success());
+        // Whoever stops a script stops what it started.
+        let group = host.read(&sh("ps -o pgid= -p $$ | tr -d ' '; echo $$")).unwrap();
+        let (group, pid) = group.split_once('\n').unwrap();
+        assert_eq!(group, pid);
+    }
+
+    #[test]
+    fn what_is_held_on_this_machine_ends_with_its_value() {
+        let host = here();
+        let dir = tempfile::tempdir().unwrap();
+        let lock = dir.path().join("lock").display().to_string();
+        let script = "exec 9>>$1; flock -n 9 && echo held || echo taken; cat >/dev/null";
+        let flock = Cmd::new("bash").args(["-c", script, "lock", &lock]);
+        let held = host.hold(&flock).unwrap();
+        assert_eq!((held.answer(), host.hold(&flock).unwrap().answer()), ("held", "taken"));
+        drop(held);
+        assert_eq!(host.hold(&flock).unwrap().answer(), "held");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs commands: describe a [`Cmd`] once, run it here or on a [`Host`] over SSH.
+//! Runs commands: describe a [`Cmd`] once, run it here or on a [`Host`].
 //!
 //! It never shows a secret, and nothing else in this workspace spawns a process.
 
@@ -10,6 +10,12 @@ mod target;
 
 mod shell;
 
+mod port;
+
+mod master;
+
+mod connection;
+
 mod host;
 
 mod tunnel;
@@ -18,9 +24,11 @@ mod error;
 
 pub use self::{
     cmd::{Cmd, Output, Status},
+    connection::Address,
     error::Error,
-    host::{File, Held, Host, free_port},
+    host::{File, Held, Host},
+    port::free_port,
     running::{Line, Running},
-    target::Target,
+    target::{Ssh, Target},
     tunnel::Tunnel,
 };

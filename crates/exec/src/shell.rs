@@ -4,26 +4,25 @@
 //! open in advance, so that a call costs one.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io::Write as _,
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Stdio},
 };
 
 use crate::{Cmd, Error, Output};
 
-/// What waits there: it becomes what it is told, and ends where it is told nothing.
-const WAIT: &str = r#"exec bash -c 'IFS= read -r -d "" line && eval "$line"'"#;
+/// What waits there, said to `bash`: it becomes what it is told, and ends where it is told nothing.
+pub(crate) const WAIT: &str = r#"IFS= read -r -d "" line && eval "$line""#;
 
 /// A shell that waits.
 #[derive(Debug)]
 pub(crate) struct Shell(Child);
 
 impl Shell {
-    /// Starts one, by the arguments with which `ssh` reaches the host. Waits for nothing.
-    pub(crate) fn start(mut ssh: Vec<OsString>) -> Result<Shell, Error> {
-        ssh.push(WAIT.into());
-        spawn(&ssh, Stdio::piped()).map(Shell)
+    /// Starts one, by what makes a `bash` there do [`WAIT`]. Waits for nothing.
+    pub(crate) fn start(cmd: &Cmd) -> Result<Shell, Error> {
+        spawn(cmd, Stdio::piped()).map(Shell)
     }
 
     /// This one, if it waits still.
@@ -64,21 +63,15 @@ impl Shell {
     }
 }
 
-/// Starts `ssh` with pipes to its input and output. A child of its own kind: `duct` has no input
-/// that stays open.
-#[expect(clippy::disallowed_methods, reason = "this crate is the one door to processes")]
-pub(crate) fn spawn(args: &[OsString], stderr: Stdio) -> Result<Child, Error> {
-    let cmd = || Cmd::new("ssh").args(args).to_string();
-    Command::new("ssh")
-        .args(args)
+/// Starts a command with pipes to its input and output. A child of its own kind: `duct` has no
+/// input that stays open.
+pub(crate) fn spawn(cmd: &Cmd, stderr: Stdio) -> Result<Child, Error> {
+    cmd.command()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr)
         // Ctrl-C in this terminal is for us: what is begun there may have to be undone.
         .process_group(0)
         .spawn()
-        .map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing { program: "ssh".to_owned() },
-            _ => Error::Run { cmd: cmd(), source },
-        })
+        .map_err(|source| cmd.not_run(source))
 }

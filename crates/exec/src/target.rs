@@ -2,9 +2,32 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// This machine: nothing has to be connected.
+    Local {
+        /// What runs here as it would there has these variables; of ours it has only those that a
+        /// login has too.
+        variables: Vec<(&'static str, String)>,
+    },
+    /// Another machine.
+    Ssh(Ssh),
+}
+
+impl Target {
+    /// What it is called.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Target::Local { .. } => "this machine",
+            Target::Ssh(ssh) => &ssh.destination,
+        }
+    }
+}
+
 /// A host to connect to with the system's `ssh`; what is not given comes from `~/.ssh/config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
+pub struct Ssh {
     /// `host`, `user@host`, or an alias of `~/.ssh/config`.
     pub destination: String,
     /// The port.
@@ -17,7 +40,7 @@ pub struct Target {
     pub proxy: Option<String>,
 }
 
-impl Target {
+impl Ssh {
     /// The options of every `ssh` call: never ask, never trust a host key that is not known, and
     /// notice within a minute when the line is dead.
     pub(crate) fn options(&self) -> Vec<OsString> {

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exec::{Cmd, Error, File, Host, Target, Tunnel};
+use exec::{Cmd, Error, File, Host, Ssh, Target, Tunnel};
 use tempfile::TempDir;
 
 /// An sshd of our own; it goes when dropped.
@@ -63,7 +63,11 @@ impl Sshd {
     }
 
     fn target(&self) -> Target {
-        Target {
+        Target::Ssh(self.ssh())
+    }
+
+    fn ssh(&self) -> Ssh {
+        Ssh {
             destination: "127.0.0.1".into(),
             port: Some(self.port),
             key: Some(self.at("user")),
@@ -189,10 +193,10 @@ fn a_held_process_ends_with_its_value_and_with_the_connection() {
 #[test]
 fn a_login_that_fails_says_why() {
     let sshd = Sshd::start();
-    let fails = |change: &dyn Fn(&mut Target)| {
-        let mut target = sshd.target();
-        change(&mut target);
-        Host::connect(&target).unwrap_err()
+    let fails = |change: &dyn Fn(&mut Ssh)| {
+        let mut ssh = sshd.ssh();
+        change(&mut ssh);
+        Host::connect(&Target::Ssh(ssh)).unwrap_err()
     };
     let error = fails(&|it| it.key = Some(sshd.at("other")));
     assert!(matches!(error, Error::Refused { .. }), "{error}");
@@ -281,13 +285,13 @@ fn owner_of_a_connection() {
     let Ok(told) = fs::read_to_string(OWNED) else { return };
     let (port, dir) = told.trim().split_once('\n').unwrap();
     let at = |name: &str| Path::new(dir).join(name);
-    let target = Target {
+    let target = Target::Ssh(Ssh {
         destination: "127.0.0.1".into(),
         port: Some(port.parse().unwrap()),
         key: Some(at("user")),
         known_hosts: Some(at("known")),
         proxy: None,
-    };
+    });
     let _host = Host::connect(&target).unwrap();
     fs::write(at("new-pid"), std::process::id().to_string()).unwrap();
     fs::rename(at("new-pid"), at("owner-pid")).unwrap();

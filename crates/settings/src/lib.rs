@@ -29,7 +29,7 @@ pub use self::{
     markdown::{describe, find, markdown},
     reference::{Reference, Secret, Secrets, Store},
     resolve::{
-        Deploy, Resolved, Settings, environments, is_local, is_testbed, peek, read, resolve,
+        Deploy, Resolved, Settings, environments, is_dev, is_testbed, peek, read, resolve,
         templates,
     },
     template::{Item, Kind, Template},

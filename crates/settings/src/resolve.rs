@@ -15,6 +15,9 @@ use crate::{
     template::{is_placeholder, packages, seconds},
 };
 
+/// What `DEPLOY_HOST` says of this machine.
+const LOCAL: &str = "local";
+
 /// The settings of an environment.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -207,7 +210,32 @@ impl Resolved {
                 problems.push(self.problem(item, value, format!("`{key}` {why}")));
             }
         }
+        if self.value("DEPLOY_HOST").is_some_and(|it| it.expose() == LOCAL) {
+            // Whoever gives them means another host, and would deploy here.
+            for item in self.template.items.iter().filter(|it| it.key.starts_with("DEPLOY_SSH_")) {
+                let Some(value) = self.value(&item.key) else { continue };
+                let why = format!("`{}` is of no use: DEPLOY_HOST is `{LOCAL}`", item.key);
+                problems.push(self.problem(item, value, why));
+            }
+        }
         self.problems.extend(problems);
+    }
+}
+
+impl Deploy {
+    /// Whether the host is this machine.
+    pub fn is_local(&self) -> bool {
+        self.host == LOCAL
+    }
+
+    /// The host, by itself.
+    pub fn place(&self) -> &str {
+        if self.is_local() { "this machine" } else { &self.host }
+    }
+
+    /// The host, in a sentence.
+    pub fn machine(&self) -> String {
+        if self.is_local() { self.place().to_owned() } else { format!("`{}`", self.host) }
     }
 }
 
@@ -250,9 +278,9 @@ pub fn is_testbed(root: &Path, environment: &str) -> Result<bool, Error> {
     Ok(throwaway(&template))
 }
 
-/// Whether an environment is this machine's own, which no VM carries: its template knows no
-/// `DEPLOY_HOST`.
-pub fn is_local(root: &Path, environment: &str) -> Result<bool, Error> {
+/// Whether an environment is one developer's own, to which nothing is deployed: its template knows
+/// no `DEPLOY_HOST`.
+pub fn is_dev(root: &Path, environment: &str) -> Result<bool, Error> {
     let mut problems = Vec::new();
     Ok(template(root, environment, &mut problems)?.item("DEPLOY_HOST").is_none())
 }
@@ -430,6 +458,8 @@ mod tests {
 # @required
 DEPLOY_HOST=
 # @type=port
+DEPLOY_SSH_PORT=
+# @type=port
 DEPLOY_UI_PORT=3000
 
 # @required @sensitive
@@ -492,7 +522,7 @@ DAGSTER_ENV=prod
                   .env.prod:1: `DEPLOY_UI_PROT` is not a key of env-templates/prod.env, did you mean `DEPLOY_UI_PORT`?
                   .env.prod:5: `DAGSTER_ENV` must be one of dev, prod
                   env-templates/prod.env:3: `DEPLOY_HOST` has no value: give it one in .env.prod
-                  env-templates/prod.env:8: `POSTGRES_PASSWORD` has no value: give it one in .env.prod"#]],
+                  env-templates/prod.env:10: `POSTGRES_PASSWORD` has no value: give it one in .env.prod"#]],
         );
     }
 
@@ -519,6 +549,20 @@ DAGSTER_ENV=prod
             the settings are not right:
               .env.prod:1: `DEPLOY_HOST` is a reference to a secret: mark it `# @sensitive`
               .env.prod:2: `POSTGRES_PASSWORD` must be op://VAULT/ITEM/FIELD"#]],
+        );
+    }
+
+    #[test]
+    fn this_machine_is_reached_without_ssh() {
+        let root = checkout("DEPLOY_HOST=local\nPOSTGRES_PASSWORD=x\n");
+        let settings = resolve(root.path(), "prod", &layer(&[]), &layer(&[])).unwrap();
+        assert!(settings.deploy.is_local());
+        assert_eq!(settings.deploy.machine(), "this machine");
+        refused(
+            "DEPLOY_HOST=local\nDEPLOY_SSH_PORT=22\nPOSTGRES_PASSWORD=x\n",
+            &expect![[r#"
+            the settings are not right:
+              .env.prod:2: `DEPLOY_SSH_PORT` is of no use: DEPLOY_HOST is `local`"#]],
         );
     }
 

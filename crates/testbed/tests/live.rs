@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use exec::{Cmd, Host, Target};
+use exec::{Cmd, Host, Ssh, Target};
 use images::{Engine, Files, Layer, Registry};
 use release::ImageRef;
 use testbed::{Compose, Event, Login, Options, Testbed};
@@ -32,13 +32,13 @@ async fn up(root: &Path, options: &Options) -> (Testbed, Vec<String>) {
 
 fn connect(testbed: &Testbed) -> Host {
     let facts = testbed.facts();
-    Host::connect(&Target {
+    Host::connect(&Target::Ssh(Ssh {
         destination: facts["DEPLOY_HOST"].clone(),
         port: Some(facts["DEPLOY_SSH_PORT"].parse().unwrap()),
         key: Some(facts["DEPLOY_SSH_KEY"].clone().into()),
         known_hosts: Some(facts["DEPLOY_SSH_KNOWN_HOSTS"].clone().into()),
         proxy: None,
-    })
+    }))
     .unwrap()
 }
 

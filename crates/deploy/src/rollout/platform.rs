@@ -168,12 +168,12 @@ impl Rollout<'_> {
 
     /// Says of an undone change what it leaves behind. Answers whether there is something.
     pub(super) fn tell_migration(&self) -> bool {
-        let host = &self.settings.deploy.host;
+        let host = self.settings.deploy.machine();
         let Underway { inspection, dump, migrated, applied, .. } = &self.underway;
         if let (Some(found), Some(dump), true) = (inspection, dump, migrated) {
             self.report.say(&format!(
                 "  the schema of Dagster's database is {} still, which older code can use; as it was \
-                 before is in {dump} on `{host}`",
+                 before is in {dump} on {host}",
                 found.head,
             ));
         }

@@ -73,7 +73,9 @@ impl Backup {
         let saved = save(&locked, &work, &by, &at, unfinished.as_file(), &mut report);
         let archive = locked.finish(saved)?;
         if databases::read(unfinished.path())? != archive {
-            return Err(anyhow!("what arrived is not what `{}` sent", settings.deploy.host).into());
+            return Err(
+                anyhow!("what arrived is not what {} sent", settings.deploy.machine()).into()
+            );
         }
         if bucket {
             let copy = Cmd::new("gcloud").args(["storage", "cp", "--no-clobber"]);

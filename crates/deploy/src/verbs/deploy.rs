@@ -164,7 +164,7 @@ impl Deploy {
         let session = Session::connect_for(&settings, self.location.clone())?;
         let observed = session.observe()?;
         session.require(&observed)?;
-        report.end(&format!("{}, Compose {}", settings.deploy.host, observed.compose.version));
+        report.end(&format!("{}, Compose {}", settings.deploy.place(), observed.compose.version));
 
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
         let plan = self.older_runs.plan(id, &inputs, &settings, &observed);
@@ -394,8 +394,7 @@ impl Deploy {
         mut report: Report,
     ) -> Result {
         let settings = session.settings;
-        let reachable = settings.deploy.testbed && !self.dry_run;
-        let url = if reachable { Some(tunnel::leave_open(here, settings)?) } else { None };
+        let url = if self.dry_run { None } else { tunnel::leave_open(here, settings)? };
         report.finish();
         let summary = Summary {
             environment: &self.environment,
@@ -437,11 +436,11 @@ fn refuse_host(settings: &Settings, observed: &Observed) -> Result {
     /// An image of the code, unpacked, and room to work.
     const NEEDED: u64 = 2 << 30;
 
-    let host = &settings.deploy.host;
+    let host = settings.deploy.machine();
     if observed.disk_free < NEEDED {
         let free = observed.disk_free / (1 << 20);
         let error = anyhow!(
-            "the disk of `{host}` is nearly full: {free} MiB free, a deploy needs {}",
+            "the disk of {host} is nearly full: {free} MiB free, a deploy needs {}",
             NEEDED >> 20
         );
         return Err(Failure::refused(error)
@@ -449,21 +448,21 @@ fn refuse_host(settings: &Settings, observed: &Observed) -> Result {
     }
     if !observed.ui_port_free {
         let port = settings.deploy.ui_port;
-        let error = anyhow!("port {port} of `{host}` is used by another program");
-        return Err(Failure::refused(error).hint("choose another with DEPLOY_UI_PORT"));
+        let error = anyhow!("port {port} of {host} is used by another program");
+        return Err(Failure::refused(error)
+            .hint("end that program, or choose another port with DEPLOY_UI_PORT"));
     }
     Ok(())
 }
 
-/// A throwaway environment is left reachable; of others the tunnel is opened when asked for.
+/// Where the UI is, if it can be reached from here at once.
 fn reach(here: &Here, settings: &Settings, report: &mut Report) -> Result<Option<String>> {
-    if !settings.deploy.testbed {
-        return Ok(None);
+    if settings.deploy.testbed {
+        report.phase("tunnel");
     }
-    report.phase("tunnel");
     let url = tunnel::leave_open(here, settings)?;
-    report.end(&url);
-    Ok(Some(url))
+    report.end(url.as_deref().unwrap_or_default());
+    Ok(url)
 }
 
 fn some(files: &[String]) -> String {

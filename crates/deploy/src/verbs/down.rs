@@ -47,8 +47,8 @@ impl Down {
             });
             return Ok(());
         }
-        if here.is_local(&self.environment)? {
-            return self.run_local(here).await;
+        if here.is_dev(&self.environment)? {
+            return self.run_dev(here).await;
         }
         let audit = Audit::begin(here, "down");
         let settings = here.settings(&self.environment).await?;
@@ -56,10 +56,10 @@ impl Down {
         let observed = session.observe()?;
         session.require(&observed)?;
         let containers = observed.cores.len() + observed.platform.len();
-        let host = &settings.deploy.host;
+        let host = settings.deploy.machine();
         let data = if self.data { " and all its data" } else { "; its data stays" };
         report::eprint_line(&format!(
-            "on `{host}`: remove {containers} containers of {}{data}",
+            "on {host}: remove {containers} containers of {}{data}",
             self.environment
         ));
         if !self.yes && !report::confirm("Runs in flight are killed. Remove them? [y/N]") {
@@ -77,7 +77,7 @@ impl Down {
     }
 
     /// What `dev --keep` left, or a `dev` that was killed.
-    async fn run_local(self, here: &Here) -> Result {
+    async fn run_dev(self, here: &Here) -> Result {
         let place = Place::of(&here.root)?;
         let _held = place.hold()?;
         let mut containers = 0;

@@ -33,8 +33,8 @@ pub(crate) struct Logs {
 
 impl Logs {
     pub(crate) async fn run(self, here: &Here) -> Result {
-        if here.is_local(&self.environment)? {
-            return self.run_local(here);
+        if here.is_dev(&self.environment)? {
+            return self.run_dev(here);
         }
         let settings = here.settings(&self.environment).await?;
         let session = Session::connect_for(&settings, self.location.clone())?;
@@ -65,7 +65,7 @@ impl Logs {
         Ok(session.host.stream(&cmd.arg(container))?)
     }
 
-    fn run_local(self, here: &Here) -> Result {
+    fn run_dev(self, here: &Here) -> Result {
         let place = Place::of(&here.root)?;
         let service = match self.service.as_deref().unwrap_or("core") {
             "core" | "dagster_core" | CORE_SERVICE => CORE_SERVICE.to_owned(),

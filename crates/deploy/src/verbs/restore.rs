@@ -129,7 +129,7 @@ impl Restore {
         report.finish();
         let restored =
             Restored { archive: &archive, backup: &backup, in_flight, seconds: report.seconds() };
-        let host = &settings.deploy.host;
+        let host = settings.deploy.machine();
         report::facts(self.json, &restored, |it| {
             let lost = match it.in_flight {
                 0 => String::new(),
@@ -138,7 +138,7 @@ impl Restore {
                 ),
             };
             format!(
-                "{} is as it was: {}\nwhat it was before is in {} on `{host}`{lost}",
+                "{} is as it was: {}\nwhat it was before is in {} on {host}{lost}",
                 self.environment, it.archive, it.backup
             )
         });
@@ -153,8 +153,8 @@ impl Restore {
         session: &Session<'_>,
         report: &Report,
     ) -> Result {
-        let host = &session.settings.deploy.host;
-        report.say(&format!("the backup of {archive}\nreplaces on `{host}`:"));
+        let host = session.settings.deploy.machine();
+        report.say(&format!("the backup of {archive}\nreplaces on {host}:"));
         for (name, _) in pairs {
             let now = match sizes.get(*name) {
                 Some(size) => format!("{} MiB now", size / (1 << 20)),

@@ -70,7 +70,7 @@ impl Rollback {
         Here::require_location(&settings, &self.location)?;
         report.phase("connect");
         let session = Session::connect_for(&settings, self.location.clone())?;
-        report.end(&settings.deploy.host);
+        report.end(settings.deploy.place());
 
         let mut shown = None;
         if self.dry_run || (settings.deploy.confirm && !self.yes) {

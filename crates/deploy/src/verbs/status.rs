@@ -25,6 +25,8 @@ pub(crate) struct Status {
 struct Facts {
     environment: String,
     host: String,
+    #[serde(skip)]
+    place: String,
     location: Location,
     release: Option<Manifest>,
     /// What every code location serves.
@@ -80,6 +82,7 @@ impl Status {
         let mut facts = Facts {
             environment: self.environment,
             host: settings.deploy.host.clone(),
+            place: settings.deploy.place().to_owned(),
             location: session.location.clone(),
             release: observed.live_manifest().cloned(),
             serving: observed.serving.clone(),
@@ -102,7 +105,7 @@ impl Status {
 }
 
 fn text(facts: &Facts, now: u64) -> String {
-    let mut text = format!("{} on {}\n", facts.environment, facts.host);
+    let mut text = format!("{} on {}\n", facts.environment, facts.place);
     match &facts.release {
         None => text += "  nothing is deployed\n",
         Some(it) => {

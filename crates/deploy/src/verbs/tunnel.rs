@@ -40,11 +40,16 @@ impl Tunnel {
         let wanted = self.port.unwrap_or(settings.deploy.local_port);
         let port = session.host.forward_port(settings.deploy.ui_port, wanted)?;
         dagster::Client::new(port).ready(settings.deploy.verify_timeout).await?;
+        let address =
+            Address { environment: self.environment, url: format!("http://localhost:{port}") };
+        if settings.deploy.is_local() {
+            // No tunnel is needed.
+            report::facts(self.json, &address, |it| format!("{} is at {}", it.environment, it.url));
+            return Ok(());
+        }
         if port != wanted {
             report::eprint_line(&format!("port {wanted} is in use here: {port} is taken instead"));
         }
-        let address =
-            Address { environment: self.environment, url: format!("http://localhost:{port}") };
         report::facts(self.json, &address, |it| {
             format!("{} is at {} until you press Ctrl-C", it.environment, it.url)
         });
@@ -53,8 +58,13 @@ impl Tunnel {
     }
 }
 
-/// Opens a tunnel that stays when this program ends; one that is open already is used.
-pub(crate) fn leave_open(here: &Here, settings: &Settings) -> Result<String> {
+/// Where the UI is, of an environment that is left reachable: through a tunnel that stays when this
+/// program ends (one that is open already is used), or on this machine itself. Of others a tunnel is
+/// opened when it is asked for.
+pub(crate) fn leave_open(here: &Here, settings: &Settings) -> Result<Option<String>> {
+    if !settings.deploy.testbed && !settings.deploy.is_local() {
+        return Ok(None);
+    }
     let state = state(here, &settings.environment);
     let port = SshTunnel::open(
         &target(settings),
@@ -62,7 +72,7 @@ pub(crate) fn leave_open(here: &Here, settings: &Settings) -> Result<String> {
         settings.deploy.ui_port,
         settings.deploy.local_port,
     )?;
-    Ok(format!("http://localhost:{port}"))
+    Ok(Some(format!("http://localhost:{port}")))
 }
 
 /// Closes the tunnel that was left open.

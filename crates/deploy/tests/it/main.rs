@@ -70,7 +70,7 @@ fn what_lives_on_this_machine_is_not_deployed() {
         &checkout(""),
         &["deploy", "dev"],
         &expect![[r#"
-        error: `dev` has no VM: it lives on this machine
+        error: `dev` has no host: it serves this checkout as it is saved
         hint: start it: cargo xtask dev
         exit 3"#]],
     );
@@ -95,7 +95,7 @@ fn every_problem_of_the_settings_is_told_at_once() {
               .env.prod:3: `POSTGRES_PASSWORD`: `$`, `\` and quotes are read in different ways; put the value into 'single quotes'
               .env.prod:2: `DEPLOY_REGISTRI` is not a key of env-templates/prod.env, did you mean `DEPLOY_REGISTRY`?
               env-templates/prod.env:19: `POSTGRES_PASSWORD` has no value: give it one in .env.prod
-              env-templates/prod.env:61: `DEPLOY_REGISTRY` has no value: give it one in .env.prod
+              env-templates/prod.env:62: `DEPLOY_REGISTRY` has no value: give it one in .env.prod
             exit 3"#]],
     );
 }
