@@ -9,6 +9,7 @@ mod lock;
 mod platform_and_backup;
 mod rollback;
 mod schema;
+mod staging;
 
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
 
