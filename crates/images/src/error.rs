@@ -77,7 +77,7 @@ pub enum Error {
     #[error("cannot {what} `{image}`: {why}")]
     #[non_exhaustive]
     Registry {
-        /// `push`, `pull`, `look up` or `ask`.
+        /// `push`, `pull`, `copy`, `look up` or `ask`.
         what: &'static str,
         /// The image, or the registry.
         image: String,

@@ -1,5 +1,5 @@
 //! Builds, pushes, pulls and looks at images and containers, through an engine's API; puts layers
-//! on images in a registry, through its own.
+//! on images in a registry, and copies them to another, through its own.
 //!
 //! It knows nothing of releases, hosts or settings.
 

@@ -11,7 +11,10 @@ use oci_client::{
     Reference, RegistryOperation,
     client::{Certificate, CertificateEncoding, Client, ClientConfig, ClientProtocol},
     errors::{OciDistributionError, OciErrorCode},
-    manifest::{OCI_IMAGE_MEDIA_TYPE, OciManifest},
+    manifest::{
+        IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest,
+        OciManifest,
+    },
     secrets::RegistryAuth,
 };
 use release::ImageRef;
@@ -127,6 +130,74 @@ impl Registry {
         Ok(image.with_digest(by_digest))
     }
 
+    /// Copies an image, named by its digest, from another registry or another repository, under a
+    /// tag: the same bytes, so its digest stays. What is there already does not travel. Answers what
+    /// did, in bytes.
+    pub async fn copy(
+        &self,
+        from: &Registry,
+        source: &ImageRef,
+        tag: &ImageRef,
+    ) -> Result<(ImageRef, u64), Error> {
+        let failed = |why: &str| Error::Registry {
+            what: "copy",
+            image: source.to_string(),
+            why: why.to_owned(),
+        };
+        let digest = source.digest().ok_or_else(|| failed("it is not named by its digest"))?;
+        let image = tag.with_digest(digest.clone());
+        let (client, auth) = (self.client().await?, self.auth().await?);
+        match client.fetch_manifest_digest(&reference(&image), auth).await {
+            Ok(_) => return Ok((image, 0)),
+            Err(error) if is_missing(&error) => {}
+            Err(error) => return Err(refused("look up", &image, &error)),
+        }
+        let (theirs, login) = (from.client().await?, from.auth().await?);
+        let at = reference(source);
+        let media_types = [IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE];
+        let (body, _) = theirs
+            .pull_manifest_raw(&at, login, &media_types)
+            .await
+            .map_err(|error| refused("copy", source, &error))?;
+        let manifest: OciImageManifest =
+            serde_json::from_slice(&body).map_err(|error| failed(&error.to_string()))?;
+
+        let to = reference(tag);
+        client
+            .auth(&to, auth, RegistryOperation::Push)
+            .await
+            .map_err(|error| refused("push", &image, &error))?;
+        let mut travelled = 0;
+        for blob in manifest.layers.iter().chain([&manifest.config]) {
+            if has(client, &to, blob).await {
+                continue;
+            }
+            // The registry may know it by another of its repositories.
+            let mounted =
+                self.host == from.host && client.mount_blob(&to, &at, &blob.digest).await.is_ok();
+            if mounted {
+                continue;
+            }
+            let mut bytes = Vec::new();
+            theirs
+                .pull_blob(&at, blob, &mut bytes)
+                .await
+                .map_err(|error| refused("copy", source, &error))?;
+            client
+                .push_blob(&to, &bytes, &blob.digest)
+                .await
+                .map_err(|error| refused("push", &image, &error))?;
+            travelled += bytes.len() as u64;
+        }
+        let content_type = manifest.media_type.as_deref().unwrap_or(OCI_IMAGE_MEDIA_TYPE);
+        let content_type = content_type.parse().expect("a media type is plain text");
+        client
+            .push_manifest_raw(&to, body, content_type)
+            .await
+            .map_err(|error| refused("push", &image, &error))?;
+        Ok((image, travelled))
+    }
+
     async fn auth(&self) -> Result<&RegistryAuth, Error> {
         let auth = async || {
             Ok(match self.login.user_and_password().await? {
@@ -172,6 +243,12 @@ impl Registry {
             Error::Registry { what: "ask", image: self.host.clone(), why }
         })
     }
+}
+
+/// Whether a repository has a blob: its first byte is asked for, since what there is is answered with
+/// all of it.
+async fn has(client: &Client, repository: &Reference, blob: &OciDescriptor) -> bool {
+    client.pull_blob_stream_partial(repository, blob, 0, Some(1)).await.is_ok()
 }
 
 /// Engines speak plain HTTP with these too.
