@@ -64,6 +64,8 @@ enum EnvVerb {
         json: bool,
     },
     /// How two environments differ
+    ///
+    /// Variables of the process's environment speak for the first of them alone.
     Diff {
         /// The one
         #[arg(value_name = "A")]
@@ -104,7 +106,8 @@ impl Env {
 impl EnvVerb {
     fn run(self, root: &Path) -> anyhow::Result<ExitCode> {
         let process = variables();
-        let read = |name: &str| settings::read(root, name, &BTreeMap::new(), &process);
+        let nothing = BTreeMap::new();
+        let read = |name: &str| settings::read(root, name, &nothing, &process);
         match self {
             EnvVerb::List { json } => list(root, json)?,
             EnvVerb::Show { environment, json } => show(&read(&environment)?, json),
@@ -123,7 +126,11 @@ impl EnvVerb {
                 found.problems.extend(settings::tracked(&in_git(root)));
                 return Ok(checked(&found, json));
             }
-            EnvVerb::Diff { left, right, json } => diff(&read(&left)?, &read(&right)?, json),
+            EnvVerb::Diff { left, right, json } => {
+                // The process speaks for one of them alone.
+                let other = settings::read(root, &right, &nothing, &nothing)?;
+                diff(&read(&left)?, &other, json);
+            }
             EnvVerb::Init { environment } => return init(root, &read(&environment)?),
         }
         Ok(ExitCode::SUCCESS)

@@ -55,6 +55,15 @@ impl Here {
         self.settings_with(environment, &facts)
     }
 
+    /// The settings of a second environment that a verb is about. The process's variables speak for
+    /// the first alone, or the host of one would be taken for the host of both.
+    pub(crate) async fn settings_of_another(&self, environment: &str) -> Result<Settings> {
+        // Where `~/` is, is the same for all.
+        let home = self.variables.get_key_value("HOME");
+        let variables = home.map(|(key, value)| (key.clone(), value.clone())).into_iter().collect();
+        Here { root: self.root.clone(), variables }.settings(environment).await
+    }
+
     /// The settings of an environment, given what its testbed says.
     pub(crate) fn settings_with(
         &self,
@@ -169,4 +178,30 @@ impl Here {
 pub(crate) fn now() -> String {
     let now = OffsetDateTime::now_utc().replace_nanosecond(0).expect("0 is a nanosecond");
     now.format(&Rfc3339).expect("a date of our era can be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_process_speaks_for_the_first_of_two_environments_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("env-templates")).unwrap();
+        for name in ["prod", "staging"] {
+            let template = root.path().join(format!("env-templates/{name}.env"));
+            fs::write(template, "DEPLOY_HOST=\nDEPLOY_SSH_KEY=~/key\n").unwrap();
+            let file = root.path().join(format!(".env.{name}"));
+            fs::write(&file, format!("DEPLOY_HOST={name}.example\n")).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let here = Here::of(root.path(), &[("DEPLOY_HOST", "elsewhere"), ("HOME", "/home/ana")]);
+        let (one, two) = (here.settings("prod").await, here.settings_of_another("staging").await);
+        let hosts = [one.unwrap().deploy, two.unwrap().deploy].map(|it| (it.host, it.ssh_key));
+        let key = Some(PathBuf::from("/home/ana/key"));
+        let expected = [("elsewhere".to_owned(), key.clone()), ("staging.example".to_owned(), key)];
+        assert_eq!(hosts, expected);
+    }
 }

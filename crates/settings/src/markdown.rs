@@ -12,7 +12,7 @@ pub fn markdown(templates: &[Template]) -> String {
 <!-- Made from env-templates/ by `cargo xtask env explain --markdown`. Change the templates. -->
 
 Each environment has a template in `env-templates/` and your own values in `.env.ENV` beside it, which never enters git.
-The process's environment wins over both. `cargo xtask env init ENV` asks for what is missing, `cargo xtask env check` looks at all of it.
+The process's environment wins over both; where a verb is about two environments (`deploy ENV --from OTHER`, `schema diff A B`, `env diff A B`) it speaks for the first alone, and the other has only its file. `cargo xtask env init ENV` asks for what is missing, `cargo xtask env check` looks at all of it.
 
 The value of a secret may say where the secret is kept; a deploy looks it up, once, when it needs it. Such a reference may stand in a template, since it is no secret.
 

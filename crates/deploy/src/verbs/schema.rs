@@ -42,6 +42,8 @@ enum Verb {
         json: bool,
     },
     /// Compares the warehouses of two environments, and names what no migration explains
+    ///
+    /// Variables of the process's environment speak for the first of them alone.
     Diff {
         /// An environment
         #[arg(value_name = "A")]
@@ -129,7 +131,10 @@ impl Schema {
 
 /// The settings of an environment, with the database's password.
 async fn settings(here: &Here, environment: &str, report: &mut Report) -> Result<Settings> {
-    let mut settings = here.settings(environment).await?;
+    with_secrets(here.settings(environment).await?, here, report)
+}
+
+fn with_secrets(mut settings: Settings, here: &Here, report: &mut Report) -> Result<Settings> {
     secrets::look_up(&mut settings, here, report)?;
     Ok(settings)
 }
@@ -223,7 +228,8 @@ async fn diff(here: &Here, left: &str, right: &str, json: bool) -> Result {
     let mut report = Report::new();
     let files = warehouse::read(&here.root)?;
     let mut both = Vec::new();
-    let of = [settings(here, left, &mut report).await?, settings(here, right, &mut report).await?];
+    let other = here.settings_of_another(right).await?;
+    let of = [settings(here, left, &mut report).await?, with_secrets(other, here, &mut report)?];
     let sessions = [Session::connect(&of[0])?, Session::connect(&of[1])?];
     for session in &sessions {
         both.push(Seen::look(session, &files).await?);
