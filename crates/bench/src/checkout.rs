@@ -218,10 +218,14 @@ impl Checkout {
         (relay, variables)
     }
 
-    /// Gives `prod` the VM of the testbed: an SSH host like any other.
+    /// Gives `prod` the VM of the testbed: an SSH host like any other. No environment needs to have
+    /// served before what is deployed there.
     pub fn write_env_prod_of_the_testbed(&self) {
         let facts = self.facts().into_iter().map(|(key, value)| format!("{key}='{value}'\n"));
-        self.write(".env.prod", &(facts.collect::<String>() + "DEPLOY_UI_PORT=3100\n"));
+        self.write(
+            ".env.prod",
+            &(facts.collect::<String>() + "DEPLOY_UI_PORT=3100\nDEPLOY_PROVEN_BY=\n"),
+        );
         let owner_only = fs::Permissions::from_mode(0o600);
         fs::set_permissions(self.root.join(".env.prod"), owner_only).unwrap();
     }

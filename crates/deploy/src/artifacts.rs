@@ -48,13 +48,34 @@ impl Workshop<'_> {
             Some(live) if live.inputs.platform == inputs.platform => live.platform_image.clone(),
             _ => self.platform(report).await?,
         };
-        let postgres = match live {
+        Ok(Images { core, platform, postgres: self.postgres(inputs, live)? })
+    }
+
+    /// The database's image, which nobody here makes: by its digest if it stands so.
+    pub(crate) fn postgres(&self, inputs: &Inputs, live: Option<&Manifest>) -> Result<ImageRef> {
+        match live {
             Some(live) if live.inputs.platform_settings == inputs.platform_settings => {
-                live.postgres_image.clone()
+                Ok(live.postgres_image.clone())
             }
-            _ => self.settings.deploy.postgres_image.parse().context("DEPLOY_POSTGRES_IMAGE")?,
-        };
-        Ok(Images { core, platform, postgres })
+            _ => {
+                Ok(self.settings.deploy.postgres_image.parse().context("DEPLOY_POSTGRES_IMAGE")?)
+            }
+        }
+    }
+
+    /// The code's image, if the release that serves or the registry has it.
+    pub(crate) async fn core(
+        &self,
+        inputs: &Inputs,
+        live: Option<&Manifest>,
+    ) -> Result<Option<ImageRef>> {
+        if let Some(live) = live.filter(|it| it.inputs.core == inputs.core) {
+            return Ok(Some(live.core_image.clone()));
+        }
+        let code = &self.project.core;
+        let image = self.name(code.base.name, code.fingerprint.short())?;
+        let found = self.find(&image, &code.fingerprint).await?;
+        Ok(found.map(|it| it.image))
     }
 
     /// Python and the libraries of `uv.lock`, without the code.
@@ -147,7 +168,8 @@ impl Workshop<'_> {
         }
     }
 
-    fn name(&self, repository: &str, tag: &str) -> Result<ImageRef> {
+    /// What an image made of something is called in the environment's registry.
+    pub(crate) fn name(&self, repository: &str, tag: &str) -> Result<ImageRef> {
         let name = format!("{}/{repository}:{tag}", self.settings.deploy.registry);
         Ok(name.parse().context("DEPLOY_REGISTRY")?)
     }

@@ -15,11 +15,13 @@ mod interrupt;
 mod locked;
 mod preview;
 mod project;
+mod promotion;
 mod report;
 mod rollout;
 mod runs;
 mod secrets;
 mod session;
+mod tree;
 mod verbs;
 mod warehouse;
 

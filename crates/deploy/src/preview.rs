@@ -9,6 +9,7 @@ use crate::{
     exit::Result,
     imported::{self, Imported},
     project::Project,
+    promotion::Promotion,
     report::Report,
     runs,
     session::Session,
@@ -21,6 +22,8 @@ pub(crate) struct Prospect<'a> {
     pub(crate) project: &'a Project,
     pub(crate) observed: &'a Observed,
     pub(crate) workshop: &'a Workshop<'a>,
+    /// What is promoted, if it is not the checkout that is released.
+    pub(crate) promotion: Option<&'a Promotion<'a>>,
 }
 
 impl Prospect<'_> {
@@ -94,8 +97,12 @@ impl Prospect<'_> {
         Ok((runs, served))
     }
 
-    /// Imports the code on its libraries, which a deploy would need as well.
+    /// Imports the code on its libraries, which a deploy would need as well. Code that is promoted
+    /// is known by who serves it.
     async fn import(&self, report: &mut Report) -> Result<Imported> {
+        if let Some(promotion) = self.promotion {
+            return Ok(Imported::Loaded(promotion.definitions().await?));
+        }
         let libraries = self.workshop.base(report).await?.image;
         report.phase("import");
         let engine = Engine::local().await?;
@@ -104,6 +111,6 @@ impl Prospect<'_> {
             engine.pull(&libraries, login, &mut |it| report.now(&it.to_string())).await?;
         }
         let Session { settings, location, .. } = self.session;
-        imported::import(&self.here.root, settings, location, &libraries)
+        imported::import(&self.project.root, settings, location, &libraries)
     }
 }

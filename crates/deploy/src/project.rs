@@ -1,6 +1,6 @@
 //! The checkout: its commit, the files a release is made from, and their fingerprints.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use exec::Cmd;
@@ -35,8 +35,10 @@ pub(crate) struct Code {
     pub(crate) fingerprint: Fingerprint,
 }
 
-/// The checkout.
+/// The checkout, or the files of another commit.
 pub(crate) struct Project {
+    /// Where they are.
+    pub(crate) root: PathBuf,
     pub(crate) commit: Commit,
     /// The team's code.
     pub(crate) core: Code,
@@ -53,7 +55,7 @@ pub(crate) struct Commit {
     pub(crate) subject: String,
     /// Files of the images that no commit holds as they are.
     pub(crate) dirty: Vec<String>,
-    location: Location,
+    pub(crate) location: Location,
 }
 
 /// The Compose files of a release, as they are in the checkout.
@@ -65,12 +67,16 @@ struct Files {
 
 /// What the images are made from, beside the code location's own folder: a change elsewhere is none
 /// for a deploy.
-const SOURCES: [&str; 3] = ["compose", "pyproject.toml", "uv.lock"];
+pub(crate) const SOURCES: [&str; 3] = ["compose", "pyproject.toml", "uv.lock"];
 
 impl Project {
     /// Reads the checkout at `root`, for a release of one code location.
     pub(crate) fn read(root: &Path, settings: &Settings, location: &Location) -> Result<Project> {
-        let commit = Commit::read(root, location)?;
+        Project::of(Commit::read(root, location)?, root, settings)
+    }
+
+    /// Reads the files at `root`, which are those of a commit.
+    pub(crate) fn of(commit: Commit, root: &Path, settings: &Settings) -> Result<Project> {
         let read = |path: &str| {
             std::fs::read_to_string(root.join(path))
                 .with_context(|| format!("cannot read `{path}`"))
@@ -81,8 +87,9 @@ impl Project {
             dagster: read("compose/dagster.yaml")?,
         };
         Ok(Project {
+            root: root.to_owned(),
+            core: Code::read(root, settings, &commit.location)?,
             commit,
-            core: Code::read(root, settings, location)?,
             platform: Recipe::platform(root, settings)?,
             files,
         })
@@ -194,8 +201,7 @@ impl Commit {
     /// The commits between what serves and this checkout, of those that touched what the images
     /// are made from.
     pub(crate) fn since(&self, root: &Path, from: release::Commit) -> Result<History> {
-        let is_known = git(root, &["cat-file", "-e", &format!("{}^{{commit}}", from.sha)]);
-        if !is_known.output()?.status.success() {
+        if !knows(root, &from.sha)? {
             return Ok(History::Unknown { from });
         }
         let commits = |range: String| -> Result<Vec<release::Commit>> {
@@ -244,16 +250,22 @@ impl Commit {
     }
 }
 
-fn git(root: &Path, args: &[&str]) -> Cmd {
+/// Whether the clone at `root` has a commit.
+pub(crate) fn knows(root: &Path, sha: &str) -> Result<bool> {
+    let look = git(root, &["cat-file", "-e", &format!("{sha}^{{commit}}")]);
+    Ok(look.output()?.status.success())
+}
+
+pub(crate) fn git(root: &Path, args: &[&str]) -> Cmd {
     Cmd::new("git").arg("-C").arg(root).args(args.iter().copied())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Commits a change of one file; answers the commit.
-    fn commit(root: &Path, path: &str, subject: &str) -> release::Commit {
+    pub(crate) fn commit(root: &Path, path: &str, subject: &str) -> release::Commit {
         std::fs::write(root.join(path), subject).unwrap();
         let who = ["-c", "user.name=Test", "-c", "user.email=test@example.invalid"];
         git(root, &["add", "--all"]).read().unwrap();

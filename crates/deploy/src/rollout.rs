@@ -619,6 +619,7 @@ pub(crate) fn manifest(
         dirty: !project.commit.dirty.is_empty(),
         by,
         at,
+        promoted: None,
         core_image: images.core,
         platform_image: images.platform,
         postgres_image: images.postgres,

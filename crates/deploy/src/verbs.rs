@@ -9,6 +9,7 @@ mod history;
 mod lock;
 mod logs;
 mod plan;
+mod request;
 mod restore;
 mod rollback;
 mod runs;
@@ -18,7 +19,6 @@ mod tunnel;
 
 pub(crate) use self::{
     backup::Backup,
-    deploy::Deploy,
     dev::Dev,
     doctor::Doctor,
     down::Down,
@@ -26,6 +26,7 @@ pub(crate) use self::{
     lock::Lock,
     logs::Logs,
     plan::{Apply, Plan},
+    request::Deploy,
     restore::Restore,
     rollback::Rollback,
     runs::Runs,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Location, Manifest, Phase, ReleaseId};
+use crate::{Location, Manifest, Phase, Promoted, ReleaseId};
 
 /// An entry of `audit.jsonl` on the host: one verb, who asked for it and what came of it. It holds
 /// no secret. While the verb is at work it has no outcome yet, and stands in `lock.json`.
@@ -40,6 +40,13 @@ pub struct Entry {
     /// The digest of the code's image: `sha256:…`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What the release was promoted from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Promoted>,
+    /// Whether code was let through that the environment that was to serve it first was not asked
+    /// about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproven: bool,
     /// How long it took, in seconds. One that was cut off is measured by the host from when it
     /// asked for the lock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,6 +99,8 @@ impl Entry {
             release: None,
             git_subject: None,
             digest: None,
+            promoted: None,
+            unproven: false,
             seconds: None,
             gap: None,
             phases: Vec::new(),
@@ -105,6 +114,7 @@ impl Entry {
         self.location = release.location.clone();
         self.release = Some(release.id.clone());
         self.git_subject = Some(release.git_subject.clone());
+        self.promoted.clone_from(&release.promoted);
         self.digest = release.core_image.digest().map(ToString::to_string);
     }
 

@@ -149,6 +149,8 @@ fn row(entry: &Entry) -> [String; 8] {
     };
     let what = [&entry.git_subject, &entry.reason, &entry.why];
     let what: Vec<&str> = what.into_iter().flatten().map(String::as_str).collect();
+    let promoted = entry.promoted.as_ref().map(|it| format!(" (promoted from {})", it.environment));
+    let unproven = if entry.unproven { " (unproven)" } else { "" };
     [
         or_dash(release),
         entry.at.clone(),
@@ -157,7 +159,7 @@ fn row(entry: &Entry) -> [String; 8] {
         or_dash(entry.seconds.map(|it| format!("{it:.1}"))),
         or_dash(entry.gap.map(|it| format!("{it:.1}"))),
         or_dash(entry.digest.as_ref().map(|it| short(it).to_owned())),
-        what.join(": "),
+        what.join(": ") + &promoted.unwrap_or_default() + unproven,
     ]
 }
 
@@ -197,7 +199,7 @@ mod tests {
     use expect_test::expect;
 
     use super::*;
-    use crate::Phase;
+    use crate::{Phase, Promoted};
 
     fn entry(verb: &str, day: u8, outcome: Ended) -> Entry {
         let mut entry = Entry::new(verb, "ana@laptop".into(), format!("2026-11-{day}T14:22:33Z"));
@@ -221,6 +223,11 @@ mod tests {
     fn log() -> String {
         let mut refused = entry("deploy", 14, Ended::Refused);
         refused.why = Some("`prod` is locked: deploy by ben@desk".into());
+        let mut promoted = deploy(12, Ended::Done, 2.0);
+        let (environment, release) = ("staging".into(), "20261110-142233-abc1234".parse().unwrap());
+        promoted.promoted = Some(Promoted { environment, release });
+        let mut unproven = deploy(11, Ended::Done, 3.0);
+        unproven.unproven = true;
         let mut undone = deploy(15, Ended::Undone, 60.0);
         undone.why = Some("the test job `test_job` did not succeed".into());
         let mut broken = entry("lock break", 16, Ended::Done);
@@ -230,8 +237,8 @@ mod tests {
         back.location = "reports".parse().unwrap();
         back.gap = None;
         let entries = [
-            deploy(11, Ended::Done, 3.0),
-            deploy(12, Ended::Done, 2.0),
+            unproven,
+            promoted,
             entry("deploy", 13, Ended::NothingToDo),
             refused,
             undone,
@@ -249,8 +256,8 @@ mod tests {
             reports 20261117-142233-abc1234  2026-11-17T14:22:33Z  ana@laptop  rolled back      9.2    -  0123456789ab  Add an asset
             20261115-142233-abc1234          2026-11-15T14:22:33Z  ana@laptop  undone           9.2  0.0  0123456789ab  Add an asset: the test job `test_job` did not succeed
             -                                2026-11-14T14:22:33Z  ana@laptop  refused            -    -  -             `prod` is locked: deploy by ben@desk
-            20261112-142233-abc1234          2026-11-12T14:22:33Z  ana@laptop  deployed         9.2  0.0  0123456789ab  Add an asset
-            20261111-142233-abc1234          2026-11-11T14:22:33Z  ana@laptop  deployed         9.2  0.0  0123456789ab  Add an asset
+            20261112-142233-abc1234          2026-11-12T14:22:33Z  ana@laptop  deployed         9.2  0.0  0123456789ab  Add an asset (promoted from staging)
+            20261111-142233-abc1234          2026-11-11T14:22:33Z  ana@laptop  deployed         9.2  0.0  0123456789ab  Add an asset (unproven)
 
             phase   p50  p95  of
             start   2.0  3.0   3

@@ -42,6 +42,8 @@ mod inspection;
 mod archive;
 mod history;
 
+mod served;
+
 mod migrations;
 
 mod catalog;
@@ -73,6 +75,7 @@ pub use self::{
     proposal::{Outdated, Proposal},
     release_id::{ParseReleaseIdError, ReleaseId},
     rollback::NoRollback,
+    served::{Promoted, Served, Unproven},
     worker::{Server, Worker},
 };
 

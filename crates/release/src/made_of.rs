@@ -66,6 +66,14 @@ impl MadeOf {
         MadeOf { settings: of_containers.chain(of_deployer).collect(), files: files.collect() }
     }
 
+    /// A setting that is no secret.
+    pub fn plain(&self, key: &str) -> Option<&str> {
+        match self.settings.get(key)? {
+            Recorded::Plain(text) => Some(text),
+            Recorded::Secret(_) => None,
+        }
+    }
+
     /// The settings that differ in `new`, which is made for the same release: the salt must be one.
     pub fn settings_changed(&self, new: &MadeOf) -> Vec<SettingChange> {
         let keys: BTreeSet<&String> = self.settings.keys().chain(new.settings.keys()).collect();
@@ -166,6 +174,7 @@ mod tests {
             ~ WAS_SECRET, a secret, changed"#]]
         .assert_eq(&lines.join("\n"));
         assert_eq!(new.settings_changed(&new), []);
+        assert_eq!((new.plain("MOVED"), new.plain("PASSWORD")), (Some("a\nb"), None));
     }
 
     #[test]

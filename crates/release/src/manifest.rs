@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ImageRef, Inputs, Location, Migration, ReleaseId};
+use crate::{ImageRef, Inputs, Location, Migration, Promoted, ReleaseId};
 
 /// `manifest.json` of a release. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Manifest {
     pub by: String,
     /// When it began, RFC 3339, UTC.
     pub at: String,
+    /// What it was promoted from; nothing, if it was made from a checkout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Promoted>,
     /// The code's image, by digest.
     pub core_image: ImageRef,
     /// The image of webserver and daemon, by digest.

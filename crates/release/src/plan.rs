@@ -37,6 +37,8 @@ pub enum Change {
     PlatformTorn,
     /// The team's code, or a library it is locked to.
     Code,
+    /// Another image of the same code, made elsewhere.
+    CodeImage,
     /// Settings or the Compose file of the code server.
     CodeSettings,
     /// The image of webserver and daemon.
@@ -165,7 +167,41 @@ impl Plan {
         keep: usize,
         observed: &Observed,
     ) -> Plan {
-        let changes = changes(inputs, observed);
+        Plan::of(release, changes(inputs, observed), test_job, keep, observed)
+    }
+
+    /// The same, for images that are there already: the code's and the platform's. What is made of
+    /// the same `inputs`, but elsewhere, is another image.
+    pub fn promoting(
+        release: ReleaseId,
+        inputs: &Inputs,
+        [code, platform]: [&ImageRef; 2],
+        test_job: bool,
+        keep: usize,
+        observed: &Observed,
+    ) -> Plan {
+        let mut changes = changes(inputs, observed);
+        let mut note =
+            |stands: Option<&ImageRef>, wanted: &ImageRef, of: Change, change: Change| {
+                let other = stands.is_some_and(|it| it.digest() != wanted.digest());
+                if other && !changes.contains(&of) {
+                    changes.push(change);
+                }
+            };
+        let live = observed.live_manifest().map(|it| &it.core_image);
+        note(live, code, Change::Code, Change::CodeImage);
+        let stands = observed.platform_of.as_ref().map(|it| &it.platform_image);
+        note(stands, platform, Change::PlatformImage, Change::PlatformImage);
+        Plan::of(release, changes, test_job, keep, observed)
+    }
+
+    fn of(
+        release: ReleaseId,
+        changes: Vec<Change>,
+        test_job: bool,
+        keep: usize,
+        observed: &Observed,
+    ) -> Plan {
         let steps = if changes.is_empty() {
             Vec::new()
         } else {
@@ -277,6 +313,7 @@ pub(crate) fn platform(changes: &[Change], observed: &Observed) -> Vec<Step> {
         | Change::PlatformSettings => true,
         Change::First
         | Change::Code
+        | Change::CodeImage
         | Change::CodeSettings
         | Change::Down(_)
         | Change::Unverified
@@ -362,6 +399,7 @@ impl fmt::Display for Change {
             Change::NoPlatform => f.write_str("there is no platform yet"),
             Change::PlatformTorn => f.write_str("a change of the platform was cut off"),
             Change::Code => f.write_str("the code changed"),
+            Change::CodeImage => f.write_str("its image of the same code is another one"),
             Change::CodeSettings => f.write_str("settings of the code server changed"),
             Change::PlatformImage => f.write_str("the image of webserver and daemon changed"),
             Change::PlatformSettings => f.write_str("settings of the platform changed"),
@@ -494,6 +532,7 @@ pub(crate) mod tests {
             dirty: false,
             by: "ana@laptop".into(),
             at: "2026-11-01T00:00:00Z".into(),
+            promoted: None,
             core_image: image(core),
             platform_image: image("platform"),
             postgres_image: image("postgres"),
@@ -716,6 +755,31 @@ pub(crate) mod tests {
               10. run the test job on the platform
               11. record the release"#]],
         );
+    }
+
+    #[test]
+    fn a_promotion_brings_the_very_images_and_no_others_of_the_same_inputs() {
+        let mut observed = host(&[(A, "running")], Some(A));
+        let image = |name: &str, n: u8| {
+            let image: ImageRef = format!("registry.example/{name}:1").parse().unwrap();
+            image.with_digest(format!("sha256:{}", n.to_string().repeat(64)).parse().unwrap())
+        };
+        let stands = observed.manifests.iter_mut().chain(&mut observed.platform_of);
+        for manifest in stands {
+            (manifest.core_image, manifest.platform_image) =
+                (image("code", 1), image("platform", 1));
+        }
+        let changes = |core: &str, images: [u8; 2]| {
+            let [code, platform] = [image("a/code", images[0]), image("a/platform", images[1])];
+            let id = NEW.parse().unwrap();
+            let plan = Plan::promoting(id, &inputs(core), [&code, &platform], true, 5, &observed);
+            assert_eq!(plan.is_empty(), plan.changes.is_empty());
+            plan.changes
+        };
+        assert_eq!(changes("code", [1, 1]), [], "another registry is none");
+        assert_eq!(changes("code", [2, 1]), [Change::CodeImage]);
+        assert_eq!(changes("new code", [2, 1]), [Change::Code]);
+        assert_eq!(changes("code", [1, 2]), [Change::PlatformImage]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Inputs, Location, Plan, Preview, ReleaseId, Runs};
+use crate::{Inputs, Location, Plan, Preview, Promoted, ReleaseId, Runs};
 
 /// A plan with all that it was made on. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,13 @@ pub struct Proposal {
     pub by: String,
     /// When, RFC 3339, UTC.
     pub at: String,
+    /// What is promoted; nothing, if it is the checkout that is released.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted: Option<Promoted>,
+    /// Whether code is let through that the environment that was to serve it first is not asked
+    /// about.
+    #[serde(default)]
+    pub unproven: bool,
     /// What will be done.
     pub plan: Plan,
     /// What becomes of the runs of older code.
@@ -30,6 +37,14 @@ pub struct Proposal {
 /// Why a proposal cannot be carried out any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Outdated {
+    /// Another release is what would be promoted.
+    #[error("the plan promotes {planned}, which serves {} now", .found.release)]
+    Promoted {
+        /// What was promoted when the plan was made.
+        planned: Promoted,
+        /// What would be now.
+        found: Promoted,
+    },
     /// The checkout or the settings are others.
     #[error("the plan was made from another {}", .0.join(", another "))]
     Inputs(Vec<&'static str>),
@@ -53,10 +68,22 @@ pub enum Outdated {
 }
 
 impl Proposal {
-    /// Whether it is still what should be done, given what would be planned `now` from `inputs`.
+    /// Whether it is still what should be done, given what would be planned `now` from `inputs`, and
+    /// what would be promoted.
     ///
     /// Steps that tidy up are not compared: they follow code servers, which end by themselves.
-    pub fn holds(&self, inputs: &Inputs, now: &Plan) -> Result<(), Outdated> {
+    pub fn holds(
+        &self,
+        inputs: &Inputs,
+        promoted: Option<&Promoted>,
+        now: &Plan,
+    ) -> Result<(), Outdated> {
+        if let (Some(planned), Some(found)) = (&self.promoted, promoted)
+            && planned != found
+        {
+            let (planned, found) = (planned.clone(), found.clone());
+            return Err(Outdated::Promoted { planned, found });
+        }
         let differ: Vec<&'static str> = [
             (self.inputs.core != inputs.core, "version of the code"),
             (self.inputs.core_settings != inputs.core_settings, "set of the code's settings"),
@@ -96,6 +123,9 @@ fn release(id: Option<&ReleaseId>) -> &str {
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(promoted) = &self.promoted {
+            writeln!(f, "promotes {promoted}: its images are copied, and nothing is built")?;
+        }
         write!(f, "{}\n{}", self.plan, self.preview)
     }
 }
@@ -119,25 +149,34 @@ mod tests {
     const A: &str = "20261101-000000-aaaaaaa";
     const B: &str = "20261102-000000-bbbbbbb";
 
-    #[track_caller]
-    fn check(core: &str, now: &Plan, expected: &Expect) {
+    fn promoted(release: &str) -> Promoted {
+        Promoted { environment: "staging".to_owned(), release: release.parse().unwrap() }
+    }
+
+    fn proposal(promoted: Option<Promoted>) -> Proposal {
         let proposal = Proposal {
             environment: "prod".to_owned(),
             location: Location::default(),
             by: "ana@laptop".to_owned(),
             at: "2026-11-01T00:00:00Z".to_owned(),
+            promoted,
+            unproven: false,
             plan: plan(A, vec![Change::Code]),
             runs: Runs::Keep,
             inputs: inputs("code"),
             preview: Preview::default(),
         };
         let json = serde_json::to_string(&proposal).unwrap();
-        let proposal: Proposal = serde_json::from_str(&json).unwrap();
-        let answer = match proposal.holds(&inputs(core), now) {
-            Ok(()) => "holds".to_owned(),
-            Err(outdated) => outdated.to_string(),
-        };
-        expected.assert_eq(&answer);
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[track_caller]
+    fn check(core: &str, now: &Plan, expected: &Expect) {
+        expected.assert_eq(&answer(proposal(None).holds(&inputs(core), None, now)));
+    }
+
+    fn answer(holds: Result<(), Outdated>) -> String {
+        holds.map_or_else(|outdated| outdated.to_string(), |()| "holds".to_owned())
     }
 
     #[test]
@@ -166,5 +205,24 @@ mod tests {
             &plan(A, Vec::new()),
             &expect!["`prod` has moved since the plan was made: no longer the code changed"],
         );
+    }
+
+    #[test]
+    fn a_plan_promotes_one_release_and_no_other() {
+        let mut proposal = proposal(Some(promoted(B)));
+        let holds = |found: &str| {
+            answer(proposal.holds(&inputs("code"), Some(&promoted(found)), &proposal.plan))
+        };
+        expect!["holds"].assert_eq(&holds(B));
+        expect!["the plan promotes 20261102-000000-bbbbbbb of staging, which serves 20261101-000000-aaaaaaa now"].assert_eq(&holds(A));
+        proposal.plan.steps.push(crate::Step::Pull);
+        expect![[r#"
+            promotes 20261102-000000-bbbbbbb of staging: its images are copied, and nothing is built
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - the code changed
+            steps:
+               1. pull its images by digest
+        "#]]
+        .assert_eq(&proposal.to_string());
     }
 }

@@ -54,6 +54,8 @@ pub struct Deploy {
     pub keep_releases: usize,
     pub allow_dirty: bool,
     pub confirm: bool,
+    /// The environment that code must have served in before it may serve here.
+    pub proven_by: Option<String>,
     pub testbed: bool,
     pub core_memory: String,
     pub webserver_memory: String,
@@ -437,6 +439,7 @@ fn settings(
         keep_releases: get("KEEP_RELEASES").and_then(|it| it.parse().ok()).unwrap_or(5),
         allow_dirty: flag("ALLOW_DIRTY"),
         confirm: flag("CONFIRM"),
+        proven_by: get("PROVEN_BY"),
         testbed: flag("TESTBED"),
         core_memory: memory("CORE_MEMORY"),
         webserver_memory: memory("WEBSERVER_MEMORY"),

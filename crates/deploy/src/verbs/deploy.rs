@@ -1,99 +1,36 @@
 //! `deploy`: from the checkout to a verified release.
 
-use std::{path::PathBuf, time::Duration};
-
 use anyhow::anyhow;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use exec::Cmd;
 use images::{Login, Registry};
 use release::{
-    Ended, Inputs, Location, Manifest, Observed, Plan, Preview, Proposal, ReleaseId, Runs, Step,
+    Ended, ImageRef, Inputs, Manifest, Observed, Plan, Preview, Promoted, Proposal, ReleaseId,
 };
 use serde::Serialize;
 use settings::Settings;
 use testbed::Testbed;
 use time::OffsetDateTime;
 
+use super::{
+    doctor,
+    request::{Deploy, OlderRuns, Paper},
+    tunnel,
+};
 use crate::{
     artifacts::Workshop,
     audit::Audit,
     environment::{self, Here},
-    exit::{EXIT_CODES, Failure, Result},
-    locked::{self, Locked},
+    exit::{Failure, Result},
+    locked::Locked,
     preview::Prospect,
     project::Project,
+    promotion::{self, Promotion, Proof},
     report::{self, Report},
     rollout::{self, Images, Rollout},
     secrets,
     session::{self, Session},
-    verbs::{doctor, tunnel},
     warehouse::Wanted,
 };
-
-/// Builds the code and releases it, without losing a run
-///
-/// The new code is started beside the old one, checked, and only then switched to. When it does
-/// not import, the old code goes on serving. `deploy demo` first makes a throwaway VM and a
-/// registry on this machine.
-#[derive(clap::Args)]
-#[command(after_help = EXIT_CODES)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub(crate) struct Deploy {
-    /// The environment: `demo`, `staging`, `prod`, …
-    #[arg(value_name = "ENV")]
-    pub(super) environment: String,
-    /// The code location
-    #[arg(long, value_name = "NAME", default_value_t)]
-    pub(super) location: Location,
-    /// Do not ask
-    #[arg(long, short)]
-    pub(super) yes: bool,
-    /// Release files that no commit holds
-    #[arg(long)]
-    pub(super) allow_dirty: bool,
-    /// Show what would be done, and do nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
-    pub(super) wait: Option<Duration>,
-    /// Apply the migrations that the warehouse lacks, before the new code starts
-    #[arg(long)]
-    pub(super) migrate: bool,
-    #[command(flatten)]
-    pub(super) older_runs: OlderRuns,
-    /// Print the release as JSON; with --dry-run the plan
-    #[arg(long)]
-    pub(super) json: bool,
-    #[arg(skip)]
-    pub(super) paper: Paper,
-}
-
-/// What becomes of the runs that older code works on.
-#[derive(clap::Args)]
-pub(crate) struct OlderRuns {
-    /// What becomes of the runs that older code works on: they go on there (keep), are waited for
-    /// (drain), or are canceled once the new code is verified (cancel)
-    #[arg(long, value_name = "HOW", default_value = "keep")]
-    #[arg(value_parser = PossibleValuesParser::new(["keep", "drain", "cancel"]).try_map(|it| it.parse::<Runs>()))]
-    runs: Runs,
-    /// How long to wait for their end: 90s, 10m, 2h
-    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = locked::duration)]
-    drain_timeout: Duration,
-}
-
-/// A deploy on paper.
-#[derive(Default)]
-pub(crate) enum Paper {
-    /// There is none: it is decided and done.
-    #[default]
-    None,
-    /// It is written: shown, and put into a file if one is named.
-    Write(Option<PathBuf>),
-    /// What was written is carried out, if it still holds.
-    CarryOut(Box<Proposal>),
-}
 
 /// What a deploy tells at its end.
 #[derive(Serialize)]
@@ -105,76 +42,104 @@ struct Summary<'a> {
     seconds: f64,
 }
 
-impl OlderRuns {
-    /// As a plan has them.
-    pub(super) fn of(proposal: &Proposal) -> OlderRuns {
-        let limit = proposal.plan.steps.iter().find_map(|step| match step {
-            Step::EndRuns { limit, .. } => Some(*limit),
-            _ => None,
-        });
-        OlderRuns {
-            runs: proposal.runs,
-            drain_timeout: Duration::from_secs(limit.unwrap_or_default()),
-        }
-    }
+/// What is released: the checkout, or what another environment serves.
+struct Source<'a> {
+    project: Project,
+    inputs: Inputs,
+    promotion: Option<Promotion<'a>>,
+}
 
+impl Source<'_> {
     fn plan(
         &self,
         id: ReleaseId,
-        inputs: &Inputs,
+        runs: &OlderRuns,
         settings: &Settings,
         observed: &Observed,
     ) -> Plan {
-        let settings::Deploy { test_job, keep_releases, .. } = &settings.deploy;
-        Plan::new(id, inputs, !test_job.is_empty(), *keep_releases, observed)
-            .with_runs(self.runs, self.drain_timeout.as_secs())
+        let settings::Deploy { test_job, keep_releases: keep, .. } = &settings.deploy;
+        let test_job = !test_job.is_empty();
+        let images = self.promotion.as_ref().map(Promotion::images);
+        let plan = match images {
+            Some(images) => Plan::promoting(id, &self.inputs, images, test_job, *keep, observed),
+            None => Plan::new(id, &self.inputs, test_job, *keep, observed),
+        };
+        plan.with_runs(runs.runs, runs.drain_timeout.as_secs())
+    }
+
+    fn promoted(&self) -> Option<Promoted> {
+        self.promotion.as_ref().map(Promotion::promoted)
+    }
+
+    /// The code's image, if there is one yet.
+    async fn core(
+        &self,
+        workshop: &Workshop<'_>,
+        live: Option<&Manifest>,
+    ) -> Result<Option<ImageRef>> {
+        match &self.promotion {
+            Some(promotion) => Ok(Some(promotion.images()[0].clone())),
+            None => workshop.core(&self.inputs, live).await,
+        }
+    }
+
+    /// Its images, copied or made.
+    async fn images(
+        &self,
+        workshop: &Workshop<'_>,
+        live: Option<&Manifest>,
+        report: &mut Report,
+    ) -> Result<Images> {
+        match &self.promotion {
+            Some(promotion) => promotion.copy(workshop, &self.inputs, live, report).await,
+            None => workshop.images(&self.inputs, live, report).await,
+        }
     }
 }
 
 impl Deploy {
-    /// Of an environment, with no flag given.
-    pub(super) fn of(environment: String, location: Location) -> Deploy {
-        Deploy {
-            environment,
-            location,
-            yes: false,
-            allow_dirty: false,
-            dry_run: false,
-            wait: None,
-            migrate: false,
-            older_runs: OlderRuns { runs: Runs::Keep, drain_timeout: Duration::ZERO },
-            json: false,
-            paper: Paper::None,
-        }
-    }
-
     pub(crate) async fn run(self, here: &Here) -> Result {
         let mut report = Report::new();
         let verb = if matches!(self.paper, Paper::CarryOut(_)) { "apply" } else { "deploy" };
-        let audit = Audit::begin(here, verb);
+        let mut audit = Audit::begin(here, verb);
         let mut settings = self.settings(here, &mut report).await?;
         Here::require_location(&settings, &self.location)?;
-        let project = Project::read(&here.root, &settings, &self.location)?;
-        self.refuse_dirty(&project, &settings)?;
+        self.refuse_circles(&settings)?;
+        let other = self.other(here, &settings, &mut report).await?;
+        let project = match &other {
+            Some(_) => None,
+            None => Some(self.checkout(here, &settings)?),
+        };
         refuse_tracked(here, &self.environment)?;
         secrets::look_up(&mut settings, here, &mut report)?;
-        let inputs = project.inputs(&settings);
 
         report.phase("connect");
-        let session = Session::connect_for(&settings, self.location.clone())?;
-        let observed = session.observe()?;
-        session.require(&observed)?;
+        let seen = promotion::connect(&settings, other.as_ref(), &self.location)?;
+        let ((session, observed), theirs) = seen;
         report.end(&format!("{}, Compose {}", settings.deploy.place(), observed.compose.version));
+        let source = match (project, theirs) {
+            (Some(project), _) => {
+                Source { inputs: project.inputs(&settings), project, promotion: None }
+            }
+            (None, theirs) => {
+                let theirs = theirs.expect("what is no checkout's is another environment's");
+                let promotion = Promotion::of(theirs, here, &self.environment, &observed)?;
+                let project = promotion.project(&settings)?;
+                let inputs = promotion.inputs(&project, &settings);
+                Source { inputs, project, promotion: Some(promotion) }
+            }
+        };
 
-        let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
-        let plan = self.older_runs.plan(id, &inputs, &settings, &observed);
+        audit.entry.promoted = source.promoted();
+        let id = ReleaseId::new(OffsetDateTime::now_utc(), &source.project.commit.sha);
+        let plan = source.plan(id, &self.older_runs, &settings, &observed);
         if plan.is_empty() && matches!(self.paper, Paper::None) {
             if !self.dry_run {
                 session.record(&audit.ended(Ok(Ended::NothingToDo)));
             }
             return self.nothing_to_do(here, &session, &observed, report);
         }
-        let migrations = Wanted::look(here, &session, &observed).await;
+        let migrations = Wanted::look(&source.project.root, &session, &observed).await;
         let migrations =
             if self.dry_run { migrations? } else { session.recorded(&audit, migrations)? };
         let plan = migrations.along(plan, self.migrate);
@@ -188,41 +153,37 @@ impl Deploy {
                 ca_bundle.as_deref(),
             ),
             login: &login,
-            project: &project,
+            project: &source.project,
             settings: &settings,
             ca_bundle: ca_bundle.as_deref(),
         };
         let prospect = Prospect {
             here,
             session: &session,
-            project: &project,
+            project: &source.project,
             observed: &observed,
             workshop: &workshop,
+            promotion: source.promotion.as_ref(),
         };
-        let considered = self.consider(&prospect, &plan, &inputs, &migrations, &mut report).await;
+        let proof = self.prove(&prospect, &source, &mut audit, &mut report).await;
+        let considered =
+            self.consider(&prospect, &plan, &source, &migrations, proof, &mut report).await;
         if self.dry_run {
-            return considered;
+            return considered.map(drop);
         }
-        session.recorded(&audit, considered)?;
+        let proof = session.recorded(&audit, considered)?;
 
         // Built outside the lock: it touches nothing on the host.
-        let images = workshop.images(&inputs, observed.live_manifest(), &mut report).await;
+        let images = source.images(&workshop, observed.live_manifest(), &mut report).await;
         let images = session.recorded(&audit, images)?;
+        // Its tag may have been moved since it was looked up.
+        let proven = proof.map_or(Ok(()), |it| it.require(Some(&images.core), &self.environment));
+        session.recorded(&audit, proven)?;
         report.phase("lock");
         let locked = session.locked(audit, self.wait, &report)?;
         report.end("");
         let result = self
-            .roll_out(
-                here,
-                &locked,
-                &plan,
-                &project,
-                &inputs,
-                migrations,
-                images,
-                login,
-                &mut report,
-            )
+            .roll_out(here, &locked, &plan, &source, migrations, images, login, &mut report)
             .await;
         locked.note(|it| it.phases.clone_from(&report.phases));
         let Some(manifest) = locked.finish(result)? else {
@@ -265,14 +226,78 @@ impl Deploy {
         here.settings_with(&self.environment, &testbed.facts())
     }
 
-    fn refuse_dirty(&self, project: &Project, settings: &Settings) -> Result {
+    /// What an environment gives, it cannot take from itself.
+    fn refuse_circles(&self, settings: &Settings) -> Result {
+        let environment = &self.environment;
+        for (named, what) in
+            [(&self.from, "--from"), (&settings.deploy.proven_by, "DEPLOY_PROVEN_BY")]
+        {
+            if named.as_ref() == Some(environment) {
+                let error = anyhow!("{what} of a deploy to `{environment}` names `{environment}`");
+                return Err(Failure::refused(error).hint("name another environment, or none"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings of the environment whose release is promoted, if one is.
+    async fn other(
+        &self,
+        here: &Here,
+        settings: &Settings,
+        report: &mut Report,
+    ) -> Result<Option<Settings>> {
+        let Some(from) = &self.from else { return Ok(None) };
+        let mut other = here.settings_of_another(from).await?;
+        // Of its secrets only the registry's login may be needed.
+        other.containers.retain(|_, value| !value.is_unread());
+        if other.deploy.registry != settings.deploy.registry {
+            secrets::look_up(&mut other, here, report)?;
+        }
+        Ok(Some(other))
+    }
+
+    /// The checkout, if it may be released as it is.
+    fn checkout(&self, here: &Here, settings: &Settings) -> Result<Project> {
+        let project = Project::read(&here.root, settings, &self.location)?;
         let dirty = &project.commit.dirty;
         if dirty.is_empty() || self.allow_dirty || settings.deploy.allow_dirty {
-            return Ok(());
+            return Ok(project);
         }
         let error = anyhow!("no commit holds {} as it is now", some(dirty));
         Err(Failure::refused(error)
             .hint("commit your changes, or release them as they are with --allow-dirty"))
+    }
+
+    /// Asks the environment that must have served code before this one does, if there is something
+    /// to ask; refuses what it never served.
+    async fn prove(
+        &self,
+        prospect: &Prospect<'_>,
+        source: &Source<'_>,
+        audit: &mut Audit,
+        report: &mut Report,
+    ) -> Result<Option<Proof>> {
+        let Prospect { here, session, observed, workshop, promotion, .. } = prospect;
+        let Some(by) = &session.settings.deploy.proven_by else { return Ok(None) };
+        // It serves there now.
+        if promotion.is_some_and(|it| it.from() == by) {
+            return Ok(None);
+        }
+        let live = observed.live_manifest();
+        let image = source.core(workshop, live).await?;
+        // What serves here is not new here.
+        let digest = image.as_ref().and_then(ImageRef::digest);
+        if digest.is_some() && digest == live.and_then(|it| it.core_image.digest()) {
+            return Ok(None);
+        }
+        if self.unproven {
+            audit.entry.unproven = true;
+            return Ok(None);
+        }
+        let proof = Proof::ask(here, by, session, report).await?;
+        proof.require(image.as_ref(), &self.environment)?;
+        Ok(Some(proof))
     }
 
     /// What is seen and asked before anything is done; with --dry-run there is no more.
@@ -280,28 +305,32 @@ impl Deploy {
         &self,
         prospect: &Prospect<'_>,
         plan: &Plan,
-        inputs: &Inputs,
+        source: &Source<'_>,
         migrations: &Wanted,
+        proof: Result<Option<Proof>>,
         report: &mut Report,
-    ) -> Result {
+    ) -> Result<Option<Proof>> {
         let settings = prospect.session.settings;
-        self.refuse_outdated(inputs, plan)?;
+        self.refuse_outdated(source, plan)?;
         refuse_host(settings, prospect.observed)?;
+        let allowed = proof.and_then(|proof| {
+            migrations.refusal(&settings.environment, self.migrate)?;
+            Ok(proof)
+        });
         // A plan on paper is shown all the same.
-        let ahead = migrations.refusal(&settings.environment, self.migrate).err();
-        let (now, then) = if self.dry_run { (None, ahead) } else { (ahead, None) };
-        now.map_or(Ok(()), Err)?;
-        if !self.dry_run && (self.yes || !settings.deploy.confirm) {
-            return Ok(());
+        if !self.dry_run && (allowed.is_err() || self.yes || !settings.deploy.confirm) {
+            return allowed;
         }
         let proposal = Proposal {
             environment: self.environment.clone(),
             location: prospect.session.location.clone(),
             by: prospect.here.who(),
             at: environment::now(),
+            promoted: source.promoted(),
+            unproven: self.unproven,
             plan: plan.clone(),
             runs: self.older_runs.runs,
-            inputs: inputs.clone(),
+            inputs: source.inputs.clone(),
             preview: Preview {
                 migrations: migrations.lacking(),
                 ..prospect.preview(plan, report).await?
@@ -314,26 +343,27 @@ impl Deploy {
             report.say(&proposal.to_string());
         }
         refuse_broken(&proposal.preview)?;
-        then.map_or(Ok(()), Err)?;
+        let proof = allowed?;
         match &self.paper {
             _ if !self.dry_run => {
                 let question = format!("Deploy this to {}? [y/N]", settings.environment);
-                if report.confirm(&question) {
-                    Ok(())
-                } else {
-                    Err(prospect.session.not_confirmed())
+                if !report.confirm(&question) {
+                    return Err(prospect.session.not_confirmed());
                 }
             }
-            Paper::Write(Some(path)) => super::plan::write(path, &proposal),
-            _ => Ok(()),
+            Paper::Write(Some(path)) => super::plan::write(path, &proposal)?,
+            _ => {}
         }
+        Ok(proof)
     }
 
     /// A plan on paper is carried out as it is, or not at all.
-    fn refuse_outdated(&self, inputs: &Inputs, plan: &Plan) -> Result {
+    fn refuse_outdated(&self, source: &Source<'_>, plan: &Plan) -> Result {
         let Paper::CarryOut(proposal) = &self.paper else { return Ok(()) };
-        proposal.holds(inputs, plan).map_err(|outdated| {
-            let again = format!("cargo xtask plan {} --out FILE", self.environment);
+        let promoted = source.promoted();
+        proposal.holds(&source.inputs, promoted.as_ref(), plan).map_err(|outdated| {
+            let from = promoted.map(|it| format!(" --from {}", it.environment)).unwrap_or_default();
+            let again = format!("cargo xtask plan {}{from} --out FILE", self.environment);
             Failure::refused(outdated).hint(format!("make a new one: {again}"))
         })
     }
@@ -345,18 +375,18 @@ impl Deploy {
         here: &Here,
         locked: &Locked<'_>,
         shown: &Plan,
-        project: &Project,
-        inputs: &Inputs,
+        source: &Source<'_>,
         migrations: Wanted,
         images: Images,
         login: Login,
         report: &mut Report,
     ) -> Result<Option<Manifest>> {
         let settings = locked.settings;
+        let Source { project, inputs, .. } = source;
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &project.commit.sha);
-        let plan = self.older_runs.plan(id.clone(), inputs, settings, &locked.observed);
+        let plan = source.plan(id.clone(), &self.older_runs, settings, &locked.observed);
         let plan = migrations.along(plan, self.migrate);
-        self.refuse_outdated(inputs, &plan)?;
+        self.refuse_outdated(source, &plan)?;
         // What was planned, and perhaps confirmed, was planned on what served then. Who waits for
         // another's deploy without being asked to confirm wants the plan that follows from it.
         let asked = settings.deploy.confirm && !self.yes;
@@ -381,6 +411,7 @@ impl Deploy {
             here.who(),
             environment::now(),
         );
+        let manifest = Manifest { promoted: source.promoted(), ..manifest };
         let rollout =
             Rollout::new(locked, &plan, manifest, login, files, report).with_migrations(migrations);
         rollout.run().await.map(Some)

@@ -13,7 +13,7 @@ use release::{Location, Proposal};
 use crate::{
     environment::Here,
     exit::{EXIT_CODES, Failure, Result},
-    verbs::deploy::{Deploy, OlderRuns, Paper},
+    verbs::request::{Deploy, OlderRuns, Paper},
 };
 
 /// Shows what a deploy would change, and does nothing
@@ -22,6 +22,7 @@ use crate::{
 /// work, and the steps. The code is imported on this machine, without a network.
 #[derive(clap::Args)]
 #[command(after_help = EXIT_CODES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Plan {
     /// The environment
     #[arg(value_name = "ENV")]
@@ -29,6 +30,12 @@ pub(crate) struct Plan {
     /// The code location
     #[arg(long, value_name = "NAME", default_value_t)]
     location: Location,
+    /// Plan to release what this other environment serves, and to build nothing
+    #[arg(long, value_name = "OTHER", conflicts_with = "allow_dirty")]
+    from: Option<String>,
+    /// Plan to let code through that the environment of DEPLOY_PROVEN_BY is not asked about
+    #[arg(long)]
+    unproven: bool,
     /// Write the plan to a file, for `apply`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -62,9 +69,12 @@ pub(crate) struct Apply {
 
 impl Plan {
     pub(crate) async fn run(self, here: &Here) -> Result {
-        let Plan { environment, location, out, allow_dirty, migrate, older_runs, json } = self;
+        let Plan { environment, location, from, unproven, out, .. } = self;
+        let Plan { allow_dirty, migrate, older_runs, json, .. } = self;
         let paper = Paper::Write(out);
         Deploy {
+            from,
+            unproven,
             allow_dirty,
             migrate,
             older_runs,
@@ -84,6 +94,8 @@ impl Apply {
         let older_runs = OlderRuns::of(&proposal);
         // It was looked at when it was made: nothing is asked again.
         let deploy = Deploy {
+            from: proposal.promoted.as_ref().map(|it| it.environment.clone()),
+            unproven: proposal.unproven,
             yes: true,
             allow_dirty: true,
             migrate: proposal.plan.migrates(),

@@ -1,9 +1,11 @@
 //! What a deploy wants to know of migrations.
 
+use std::path::Path;
+
 use release::{Alignment, Location, Migration, Observed, Plan, Standing, names};
 
 use super::{File, Server, misaligned, read};
-use crate::{environment::Here, exit::Result, session::Session};
+use crate::{exit::Result, session::Session};
 
 /// The migrations that the code comes with, and how the warehouse stands to them.
 pub(crate) struct Wanted {
@@ -14,15 +16,15 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Reads them, and asks the warehouse if there is something to ask.
+    /// Reads those of the code at `root`, and asks the warehouse if there is something to ask.
     pub(crate) async fn look(
-        here: &Here,
+        root: &Path,
         session: &Session<'_>,
         observed: &Observed,
     ) -> Result<Wanted> {
         // They are in the folder of this location alone.
         let ours = session.location == Location::default();
-        let files = if ours { read(&here.root)? } else { Vec::new() };
+        let files = if ours { read(root)? } else { Vec::new() };
         let migrations: Vec<Migration> = files.iter().map(|it| it.migration.clone()).collect();
         let known = observed.live_manifest().and_then(|it| it.migrations.as_ref());
         if known.is_some_and(|known| migrations.iter().all(|it| known.contains(it))) {

@@ -135,6 +135,54 @@ fn production_takes_committed_files_only() {
 }
 
 #[test]
+fn what_is_promoted_comes_from_another_environment_and_never_from_this_checkout() {
+    let root = checkout(NOWHERE);
+    let prod = |flags: &[&str], expected: &Expect| {
+        check(&root, &[&["deploy", "prod"], flags].concat(), expected);
+    };
+    prod(
+        &["--from", "prod"],
+        &expect![[r#"
+        error: --from of a deploy to `prod` names `prod`
+        hint: name another environment, or none
+        exit 3"#]],
+    );
+    prod(
+        &["--from", "stagin"],
+        &expect![[r#"
+        error: there is no environment `stagin`, did you mean `staging`?; there are demo, dev, prod, staging
+        exit 3"#]],
+    );
+    prod(
+        &["--from", "staging"],
+        &expect![[r#"
+        error: the settings are not right:
+          env-templates/staging.env:19: `POSTGRES_PASSWORD` has no value: give it one in .env.staging
+          env-templates/staging.env:38: `DEPLOY_HOST` has no value: give it one in .env.staging
+          env-templates/staging.env:61: `DEPLOY_REGISTRY` has no value: give it one in .env.staging
+        exit 3"#]],
+    );
+    prod(
+        &["--from", "staging", "--allow-dirty"],
+        &expect![[r#"
+        error: the argument '--from <OTHER>' cannot be used with '--allow-dirty'
+
+        Usage: cargo xtask deploy --from <OTHER> <ENV>
+
+        For more information, try '--help'.
+        exit 2"#]],
+    );
+    fs::write(root.path().join(".env.prod"), format!("{NOWHERE}DEPLOY_PROVEN_BY=prod\n")).unwrap();
+    prod(
+        &[],
+        &expect![[r#"
+        error: DEPLOY_PROVEN_BY of a deploy to `prod` names `prod`
+        hint: name another environment, or none
+        exit 3"#]],
+    );
+}
+
+#[test]
 fn a_secret_that_cannot_be_looked_up_stops_a_deploy_and_nothing_else() {
     let root = checkout(&NOWHERE.replace("hunter2", "file://gone"));
     check(

@@ -7,6 +7,7 @@ mod endurance;
 mod faults;
 mod lock;
 mod platform_and_backup;
+mod promotion;
 mod rollback;
 mod schema;
 mod staging;

@@ -13,7 +13,7 @@ use crate::DEPLOY;
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Asks the warehouse of an environment.
-fn sql(checkout: &Checkout, environment: &str, statement: &str) -> String {
+pub(crate) fn sql(checkout: &Checkout, environment: &str, statement: &str) -> String {
     let project = format!("label=com.docker.compose.project=dagster-{environment}");
     let service = "label=com.docker.compose.service=dagster-postgres";
     checkout.on_host(&format!(
