@@ -7,7 +7,7 @@ use exec::Cmd;
 use serde_json::{Value as Json, json};
 use settings::{Checkup, Condition, Difference, Item, Problem, Resolved, Template, Value};
 
-use crate::ask::Terminal;
+use crate::{ask::Terminal, forward};
 
 /// Show, compare, check and fill in the settings of environments
 ///
@@ -77,6 +77,8 @@ enum EnvVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Make a release that differs from what serves in one secret
+    Rotate(forward::Arguments),
     /// Ask for what is missing and write it into `.env.ENV`
     Init {
         /// The environment
@@ -93,7 +95,7 @@ impl Env {
     pub(crate) fn run(self, home: &Path) -> anyhow::Result<ExitCode> {
         let here = std::env::current_dir()?;
         let root = here.ancestors().find(|it| it.join("env-templates").is_dir()).unwrap_or(home);
-        self.verb.run(root).or_else(|error| {
+        self.verb.run(root, home).or_else(|error| {
             if !error.is::<settings::Error>() {
                 return Err(error);
             }
@@ -104,7 +106,7 @@ impl Env {
 }
 
 impl EnvVerb {
-    fn run(self, root: &Path) -> anyhow::Result<ExitCode> {
+    fn run(self, root: &Path, home: &Path) -> anyhow::Result<ExitCode> {
         let process = variables();
         let nothing = BTreeMap::new();
         let read = |name: &str| settings::read(root, name, &nothing, &process);
@@ -132,6 +134,7 @@ impl EnvVerb {
                 diff(&read(&left)?, &other, json);
             }
             EnvVerb::Init { environment } => return init(root, &read(&environment)?),
+            EnvVerb::Rotate(rest) => return forward::deploy("env", rest.after("rotate"), home),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -12,6 +12,14 @@ pub(crate) struct Arguments {
     arguments: Vec<OsString>,
 }
 
+impl Arguments {
+    /// With one more before them.
+    pub(crate) fn after(self, first: &str) -> Arguments {
+        let first = std::iter::once(first.into());
+        Arguments { arguments: first.chain(self.arguments).collect() }
+    }
+}
+
 /// Runs `deploy VERB ARGUMENTS`; its exit code is ours.
 pub(crate) fn deploy(verb: &str, rest: Arguments, root: &Path) -> anyhow::Result<ExitCode> {
     package("deploy", [verb.into()].into_iter().chain(rest.arguments), root)

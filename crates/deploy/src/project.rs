@@ -6,8 +6,7 @@ use anyhow::Context as _;
 use exec::Cmd;
 use images::Context;
 use release::{
-    Fingerprint, History, Inputs, Location, MadeOf, ReleaseId, core_environment,
-    platform_environment,
+    ComposeFiles, Fingerprint, History, Inputs, Location, MadeOf, ReleaseId, platform_environment,
 };
 use settings::Settings;
 
@@ -44,7 +43,7 @@ pub(crate) struct Project {
     pub(crate) core: Code,
     /// Webserver and daemon.
     pub(crate) platform: Recipe,
-    files: Files,
+    files: ComposeFiles,
 }
 
 /// Where the code stands in git.
@@ -56,13 +55,6 @@ pub(crate) struct Commit {
     /// Files of the images that no commit holds as they are.
     pub(crate) dirty: Vec<String>,
     pub(crate) location: Location,
-}
-
-/// The Compose files of a release, as they are in the checkout.
-struct Files {
-    core: String,
-    platform: String,
-    dagster: String,
 }
 
 /// What the images are made from, beside the code location's own folder: a change elsewhere is none
@@ -81,7 +73,7 @@ impl Project {
             std::fs::read_to_string(root.join(path))
                 .with_context(|| format!("cannot read `{path}`"))
         };
-        let files = Files {
+        let files = ComposeFiles {
             core: read("compose/core.yaml")?,
             platform: read("compose/platform.yaml")?,
             dagster: read("compose/dagster.yaml")?,
@@ -97,56 +89,27 @@ impl Project {
 
     /// What a deploy is made from, before anything is built.
     pub(crate) fn inputs(&self, settings: &Settings) -> Inputs {
-        let deploy = &settings.deploy;
-        let of = |parts: &[&str]| Fingerprint::of(parts.iter().map(|it| it.as_bytes()));
+        let environment = platform_environment(settings);
         Inputs {
             core: self.core.fingerprint.clone(),
-            core_settings: of(&[
-                &self.files.core,
-                &core_environment(settings),
-                &deploy.core_memory,
-            ]),
+            core_settings: self.files.core_settings(settings),
             platform: self.platform.fingerprint.clone(),
-            platform_settings: of(&[
-                &self.files.platform,
-                &self.files.dagster,
-                &platform_environment(settings),
-                &deploy.postgres_image,
-                &deploy.ui_port.to_string(),
-                &deploy.postgres_memory,
-                &deploy.webserver_memory,
-                &deploy.daemon_memory,
-            ]),
+            platform_settings: self.files.platform_settings(&environment, &settings.deploy),
         }
     }
 
     /// What a release of this checkout is made of, to be compared with another.
     pub(crate) fn made_of(&self, id: &ReleaseId, settings: &Settings) -> MadeOf {
-        let files = [
-            ("compose/core.yaml", self.files.core.as_str()),
-            ("compose/platform.yaml", &self.files.platform),
-            ("compose/dagster.yaml", &self.files.dagster),
-        ];
-        MadeOf::new(id, settings, &files)
+        self.files.made_of(id, settings)
     }
 
-    /// The files of a release's folder that come from this checkout and its settings.
-    pub(crate) fn release_files(&self, id: &ReleaseId, settings: &Settings) -> Vec<exec::File> {
-        let file = |path: &str, bytes: String| exec::File {
-            path: path.to_owned(),
-            mode: 0o600,
-            bytes: bytes.into_bytes(),
-        };
-        let made_of = serde_json::to_string(&self.made_of(id, settings))
-            .expect("settings and fingerprints are plain data");
-        vec![
-            file("core.yaml", self.files.core.clone()),
-            file("platform.yaml", self.files.platform.clone()),
-            file("dagster.yaml", self.files.dagster.clone()),
-            file("core.env.json", core_environment(settings)),
-            file("platform.env.json", platform_environment(settings)),
-            file("made-of.json", made_of),
-        ]
+    /// The files of a release's folder that come from this checkout and its settings, by name.
+    pub(crate) fn release_files(
+        &self,
+        id: &ReleaseId,
+        settings: &Settings,
+    ) -> Vec<(&'static str, String)> {
+        self.files.of_release(id, settings, platform_environment(settings))
     }
 }
 

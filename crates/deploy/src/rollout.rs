@@ -7,8 +7,8 @@ use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, anyhow};
 use images::Login;
 use release::{
-    CANDIDATE, CORE_PORT, Fingerprint, ImageRef, Inputs, Location, Manifest, Observed, Outcome,
-    Plan, ReleaseId, Step, candidate_yaml, workspace_yaml,
+    CANDIDATE, CORE_PORT, Fingerprint, ImageRef, Inputs, LiveRun, Location, Manifest, Observed,
+    Outcome, Plan, ReleaseId, Runs, Step, Worker, candidate_yaml, workspace_yaml,
 };
 use settings::Settings;
 
@@ -36,9 +36,9 @@ pub(crate) struct Images {
 pub(crate) struct Rollout<'a> {
     session: &'a Locked<'a>,
     login: Login,
-    /// What [`Step::Upload`] puts into the release's folder, beside what is written here. A release
-    /// that is on the host already has none.
-    files: Vec<exec::File>,
+    /// What [`Step::Upload`] puts into the release's folder, beside what is written here, by name. A
+    /// release that is on the host already has none.
+    files: Vec<(&'static str, String)>,
     settings: &'a Settings,
     observed: &'a Observed,
     plan: &'a Plan,
@@ -62,7 +62,7 @@ impl<'a> Rollout<'a> {
         plan: &'a Plan,
         manifest: Manifest,
         login: Login,
-        files: Vec<exec::File>,
+        files: Vec<(&'static str, String)>,
         report: &'a mut Report,
     ) -> Rollout<'a> {
         let settings = session.settings;
@@ -84,6 +84,11 @@ impl<'a> Rollout<'a> {
         }
     }
 
+    /// With other settings than the session's: those that the release is made of.
+    pub(crate) fn with_settings(self, settings: &'a Settings) -> Rollout<'a> {
+        Rollout { settings, ..self }
+    }
+
     /// With the migrations that the code comes with.
     pub(crate) fn with_migrations(mut self, migrations: Wanted) -> Rollout<'a> {
         self.underway.warehouse = migrations.has();
@@ -99,6 +104,7 @@ impl<'a> Rollout<'a> {
             self.manifest.hosts = self.manifest.hosts.take().or_else(|| stands.hosts.clone());
         }
         session.note(|it| it.about(&self.manifest));
+        self.refuse_runs().await?;
         for (done, step) in self.plan.steps.iter().enumerate() {
             if let Err(failure) = session.begin(step.name()) {
                 let done = &self.plan.steps[..done];
@@ -111,7 +117,7 @@ impl<'a> Rollout<'a> {
             }
             self.report.phase(step.name());
             // What is asked for meanwhile must be answered.
-            if matches!(step, Step::Platform | Step::Switch) {
+            if matches!(step, Step::Platform | Step::Login { .. } | Step::Switch) {
                 self.begin_probes();
             }
             match session.until_interrupted(self.step(step)).await {
@@ -153,7 +159,12 @@ impl<'a> Rollout<'a> {
             Step::StopDaemon => self.stop_daemon(),
             Step::Dump => self.dump(),
             Step::Migrate => self.migrate(),
-            Step::Platform => self.platform(&self.manifest.clone()),
+            Step::Platform => self.platform(&self.manifest.clone(), String::new()),
+            Step::Quiesce { how, limit } => self.quiesce(*how, *limit).await,
+            Step::Login { .. } => {
+                let switch = workspace_yaml(&self.observed.serving_with(Some(&self.manifest.id)));
+                self.platform(&self.manifest.clone(), switch)
+            }
             Step::Schema { asked, .. } => self.bring_up_warehouse(*asked).await,
             Step::Start => self.start(),
             Step::Check => self.check().await,
@@ -166,7 +177,13 @@ impl<'a> Rollout<'a> {
             Step::Record => self.record(),
             Step::EndRuns { how, of, limit } => {
                 let limit = Duration::from_secs(*limit);
-                runs::end(self.session, self.observed, *how, of, limit, self.report).await
+                let layout = &self.observed.layout;
+                let of: Vec<String> = of.iter().map(|it| layout.core_container(it)).collect();
+                let works_there = |run: &LiveRun| match &run.worker {
+                    Worker::In { container } => of.contains(container),
+                    _ => false,
+                };
+                runs::end(self.session, self.observed, *how, works_there, limit, self.report).await
             }
             Step::Retire(releases) => self.retire(releases),
             Step::Prune { containers, releases, images } => {
@@ -215,26 +232,24 @@ impl<'a> Rollout<'a> {
         })
     }
 
-    fn upload(&self, mut files: Vec<exec::File>) -> Result<String> {
+    fn upload(&self, mut files: Vec<(&'static str, String)>) -> Result<String> {
         let layout = &self.observed.layout;
-        let file = |path: &str, text: String| exec::File {
+        let dagster_yaml = files.iter().find(|it| it.0 == "dagster.yaml");
+        let dagster_yaml = Fingerprint::of(dagster_yaml.map(|it| it.1.as_bytes()));
+        let serving = self.observed.serving_with(Some(&self.manifest.id));
+        files.extend([
+            ("core.env", self.core_variables()),
+            ("platform.env", self.platform_variables(&dagster_yaml)),
+            ("workspace.yaml", workspace_yaml(&serving)),
+            ("manifest.json", self.manifest_json()),
+            ("rollback.sh", remote::ROLLBACK.to_owned()),
+        ]);
+        let file = |(path, text): (&str, String)| exec::File {
             path: path.to_owned(),
             mode: 0o600,
             bytes: text.into_bytes(),
         };
-        let dagster_yaml = files.iter().find(|it| it.path == "dagster.yaml");
-        let dagster_yaml = Fingerprint::of(dagster_yaml.map(|it| it.bytes.as_slice()));
-        let platform_env = self.platform_variables(&dagster_yaml);
-        files.extend([
-            file("core.env", self.core_variables()),
-            file("platform.env", platform_env),
-            file(
-                "workspace.yaml",
-                workspace_yaml(&self.observed.serving_with(Some(&self.manifest.id))),
-            ),
-            file("manifest.json", self.manifest_json()),
-            file("rollback.sh", remote::ROLLBACK.to_owned()),
-        ]);
+        let files: Vec<exec::File> = files.into_iter().map(file).collect();
         let host = self.settings.deploy.machine();
         self.session
             .upload(&files, &layout.release(&self.manifest.id))
@@ -286,8 +301,9 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
-    /// Makes the platform what the files of a release say.
-    fn platform(&mut self, release: &Manifest) -> Result<String> {
+    /// Makes the platform what the files of a release say. Where the password changes with it, so
+    /// does what they ask: the `switch` is written with it, if it has a text.
+    fn platform(&mut self, release: &Manifest, switch: String) -> Result<String> {
         let Observed { layout, compose, .. } = self.observed;
         let args = [
             &compose.command,
@@ -300,7 +316,7 @@ impl<'a> Rollout<'a> {
             "start the platform",
             remote::PLATFORM,
             &args.map(String::as_str),
-            Vec::new(),
+            switch.into_bytes(),
         )?;
         self.ui_port = release.ui_port.unwrap_or(self.settings.deploy.ui_port);
         // It may have been started anew, at another port.
@@ -505,6 +521,7 @@ impl<'a> Rollout<'a> {
         // Of these the platform has seen something, be it undone again.
         let touched = done.contains(&Step::Switch)
             || done.contains(&Step::StopDaemon)
+            || done.iter().any(is_login)
             || (done.contains(&Step::Platform) && self.plan.from.is_some());
         let tidies = |it: &Step| matches!(it, Step::Record | Step::Retire(_) | Step::Prune { .. });
         if done.iter().any(tidies) {
@@ -557,14 +574,23 @@ impl<'a> Rollout<'a> {
         self.remember_migrations()?;
         let Observed { platform_of, .. } = self.observed;
         let stood = platform_of.as_ref().or(self.observed.live_manifest());
-        let touched = done.contains(&Step::StopDaemon) || done.contains(&Step::Platform);
+        let login = done.iter().any(is_login);
+        let touched = done.contains(&Step::StopDaemon) || done.contains(&Step::Platform) || login;
         if let Some(before) = stood.filter(|_| touched) {
-            self.platform(before)?;
+            if login && !done.last().is_some_and(is_login) {
+                // What has begun since would lose the database.
+                self.stop_daemon()?;
+                self.quiesce(Runs::Cancel, self.settings.deploy.verify_timeout.as_secs()).await?;
+            }
+            let serving = || self.observed.serving_with(self.plan.from.as_ref());
+            let switch = if login { workspace_yaml(&serving()) } else { String::new() };
+            self.platform(before, switch)?;
         }
-        if done.contains(&Step::Check) && !done.contains(&Step::Switch) {
+        let switched = login || done.contains(&Step::Switch);
+        if done.contains(&Step::Check) && !switched {
             self.candidate(None).await?;
         }
-        if done.contains(&Step::Switch) {
+        if switched {
             let since = self.switch(self.plan.from.as_ref()).await?;
             // It may have begun runs: let it finish them, once nobody sends it new ones.
             if let Some(before) = self.observed.live_manifest() {
@@ -585,6 +611,10 @@ impl<'a> Rollout<'a> {
         }
         Ok(())
     }
+}
+
+fn is_login(step: &Step) -> bool {
+    matches!(step, Step::Login { .. })
 }
 
 /// A full disk has many voices; say it plainly.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use release::{Age, CORE_PORT, LiveRun, Observed, ReleaseId, Runs, Server, Worker};
+use release::{Age, CORE_PORT, LiveRun, Observed, Runs, Server, Worker};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -76,27 +76,22 @@ async fn servers(
     Ok(servers)
 }
 
-/// Waits for the end of the runs that these releases work on, or cancels them. Those whose code
-/// server is gone end by nobody's doing: they are not waited for.
+/// Waits for the end of the runs that this is about, or cancels them. (Those whose code server is
+/// gone end by nobody's doing.)
 pub(crate) async fn end(
     session: &Session<'_>,
     observed: &Observed,
     how: Runs,
-    of: &[ReleaseId],
+    about: impl Fn(&LiveRun) -> bool,
     limit: Duration,
     report: &Report,
 ) -> Result<String> {
-    let containers: Vec<String> = of.iter().map(|it| observed.layout.core_container(it)).collect();
-    let works_there = |run: &LiveRun| match &run.worker {
-        Worker::In { container } => containers.contains(container),
-        _ => false,
-    };
     let dagster = session.dagster(observed)?;
     let limit = Instant::now() + limit;
     let mut seen = BTreeSet::new();
     loop {
         let mut left = live_runs(session, observed, &dagster).await?;
-        left.retain(works_there);
+        left.retain(&about);
         let Some(first) = left.first().map(|it| format!("{} of {}", it.id, it.job)) else {
             let done = if how == Runs::Cancel { "canceled" } else { "ended" };
             return Ok(format!("{} {done}", seen.len()));
@@ -111,7 +106,7 @@ pub(crate) async fn end(
         }
         report.now(&format!("{} left: {first}", left.len()));
         if Instant::now() >= limit {
-            let error = anyhow!("{} runs of older code have not ended: {first}", left.len());
+            let error = anyhow!("{} runs have not ended: {first}", left.len());
             return Err(
                 Failure::from(error).hint("they go on there; `cargo xtask runs list` shows them")
             );

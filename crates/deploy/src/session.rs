@@ -25,7 +25,8 @@ pub(crate) mod remote {
     }
 
     // These change nothing, or are about the lock itself.
-    pub(crate) const OBSERVE: &str = include_str!("remote/observe.sh");
+    pub(crate) const OBSERVE: &str =
+        concat!(include_str!("remote/password.sh"), include_str!("remote/observe.sh"));
     pub(crate) const LOCK: &str =
         concat!(include_str!("remote/append.sh"), include_str!("remote/lock.sh"));
     pub(super) const RECORD: &str =
@@ -38,6 +39,7 @@ pub(crate) mod remote {
         concat!(include_str!("remote/append.sh"), include_str!("remote/break.sh"));
     pub(crate) const ADDRESS: &str = include_str!("remote/address.sh");
     pub(crate) const SERVERS: &str = include_str!("remote/servers.sh");
+    pub(crate) const SERVED: &str = include_str!("remote/served.sh");
     pub(crate) const SCHEMA: &str = include_str!("remote/schema.sh");
     /// Put into each release's folder, for a day when only `ssh` works.
     pub(crate) const ROLLBACK: &str = concat!(
@@ -45,6 +47,8 @@ pub(crate) mod remote {
         include_str!("remote/append.sh"),
         include_str!("remote/graphql.sh"),
         "\n",
+        include_str!("remote/password.sh"),
+        include_str!("remote/platform.sh"),
         include_str!("remote/rollback.sh")
     );
     pub(crate) const LOOK: &str = postgres!("remote/look.sh");
@@ -67,7 +71,11 @@ pub(crate) mod remote {
     pub(crate) const STAGE: Script = Script(postgres!("remote/stage.sh"));
     pub(crate) const SWAP: Script = Script(postgres!("remote/swap.sh"));
     pub(crate) const DISCARD: Script = Script(postgres!("remote/discard.sh"));
-    pub(crate) const PLATFORM: Script = Script(include_str!("remote/platform.sh"));
+    pub(crate) const PLATFORM: Script = Script(concat!(
+        include_str!("remote/password.sh"),
+        include_str!("remote/platform.sh"),
+        "platform \"$@\"\n"
+    ));
     pub(crate) const START: Script = Script(include_str!("remote/start.sh"));
     pub(crate) const RETIRE: Script = Script(include_str!("remote/retire.sh"));
     pub(crate) const REMOVE: Script = Script(include_str!("remote/remove.sh"));

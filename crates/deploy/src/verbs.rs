@@ -12,6 +12,7 @@ mod plan;
 mod request;
 mod restore;
 mod rollback;
+mod rotate;
 mod runs;
 mod schema;
 mod status;
@@ -29,6 +30,7 @@ pub(crate) use self::{
     request::Deploy,
     restore::Restore,
     rollback::Rollback,
+    rotate::Env,
     runs::Runs,
     schema::Schema,
     status::Status,

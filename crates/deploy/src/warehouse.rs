@@ -118,7 +118,10 @@ impl Server {
                 .context(format!("cannot open the database `{database}` of `{environment}`")),
         );
         if denied {
-            return failure.hint("POSTGRES_PASSWORD is not what it was when the database was made");
+            return failure.hint(format!(
+                "Postgres knows another POSTGRES_PASSWORD than the settings; to tell it this one: cargo \
+                 xtask env rotate {environment} POSTGRES_PASSWORD"
+            ));
         }
         failure
     }

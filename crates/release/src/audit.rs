@@ -58,7 +58,7 @@ pub struct Entry {
     /// How long each phase took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<Phase>,
-    /// The reason that was given for it.
+    /// The reason that was given for it; of a rotation, the secret's key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The token of the lock that was broken.

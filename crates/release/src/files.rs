@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
-use settings::Settings;
+use serde_json::{Map, Value, json};
+use settings::{Deploy, Settings};
 use sha2::{Digest as _, Sha256};
 
-use crate::{CANDIDATE, CORE_PORT, CORE_SERVICE, Location, ReleaseId};
+use crate::{CANDIDATE, CORE_PORT, CORE_SERVICE, Location, MadeOf, ReleaseId};
 
 /// A SHA-256 over content, in hexadecimal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,6 +50,70 @@ pub struct Inputs {
     pub platform_settings: Fingerprint,
 }
 
+/// The Compose files and `dagster.yaml` that a release is made of, without what is filled in.
+#[derive(Debug, Clone)]
+pub struct ComposeFiles {
+    /// `core.yaml`.
+    pub core: String,
+    /// `platform.yaml`.
+    pub platform: String,
+    /// `dagster.yaml`.
+    pub dagster: String,
+}
+
+impl ComposeFiles {
+    /// Of all that decides how the code server is run.
+    pub fn core_settings(&self, settings: &Settings) -> Fingerprint {
+        let parts = [&self.core, &core_environment(settings), &settings.deploy.core_memory];
+        Fingerprint::of(parts.map(String::as_bytes))
+    }
+
+    /// Of all that decides how the platform is run; its environment is the Compose override.
+    pub fn platform_settings(&self, environment: &str, deploy: &Deploy) -> Fingerprint {
+        let ui_port = deploy.ui_port.to_string();
+        let parts = [
+            &self.platform,
+            &self.dagster,
+            environment,
+            &deploy.postgres_image,
+            &ui_port,
+            &deploy.postgres_memory,
+            &deploy.webserver_memory,
+            &deploy.daemon_memory,
+        ];
+        Fingerprint::of(parts.map(str::as_bytes))
+    }
+
+    /// What a release of them is made of, to be compared with another.
+    pub fn made_of(&self, id: &ReleaseId, settings: &Settings) -> MadeOf {
+        let files = [
+            ("compose/core.yaml", self.core.as_str()),
+            ("compose/platform.yaml", &self.platform),
+            ("compose/dagster.yaml", &self.dagster),
+        ];
+        MadeOf::new(id, settings, &files)
+    }
+
+    /// The files of a release's folder that come from them and the settings, by name.
+    pub fn of_release(
+        &self,
+        id: &ReleaseId,
+        settings: &Settings,
+        platform_environment: String,
+    ) -> Vec<(&'static str, String)> {
+        let made_of = serde_json::to_string(&self.made_of(id, settings))
+            .expect("settings and fingerprints are plain data");
+        vec![
+            ("core.yaml", self.core.clone()),
+            ("platform.yaml", self.platform.clone()),
+            ("dagster.yaml", self.dagster.clone()),
+            ("core.env.json", core_environment(settings)),
+            ("platform.env.json", platform_environment),
+            ("made-of.json", made_of),
+        ]
+    }
+}
+
 /// The Compose override that gives the code server its environment: every setting of containers.
 ///
 /// JSON is YAML that every Compose reads alike, so no value is ever quoted, expanded or cut by an
@@ -78,6 +142,25 @@ fn override_of(settings: &Settings, services: &[&str], wanted: impl Fn(&str) -> 
         .map(|service| ((*service).to_owned(), json!({ "environment": environment })))
         .collect();
     json!({ "services": services }).to_string()
+}
+
+/// The environment that a Compose override gives its services; none if it is not understood.
+pub(crate) fn environment_of(text: &str) -> Option<BTreeMap<String, String>> {
+    let all: Value = serde_json::from_str(text).ok()?;
+    let service = all["services"].as_object()?.values().next()?;
+    let plain =
+        |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.replace("$$", "$")));
+    service["environment"].as_object()?.iter().map(plain).collect()
+}
+
+/// A Compose override with another value of a key, where it has that key.
+pub(crate) fn with_value(text: &str, key: &str, value: &str) -> String {
+    let mut all: Value = serde_json::from_str(text).unwrap_or_default();
+    let services = all["services"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for old in services.filter_map(|it| it["environment"].get_mut(key)) {
+        *old = value.replace('$', "$$").into();
+    }
+    all.to_string()
 }
 
 /// `workspace.yaml`, the switch: it names the one code server of each location that webserver and

@@ -143,6 +143,7 @@ fn row(entry: &Entry) -> [String; 8] {
     let outcome = match (entry.outcome, entry.verb.as_str()) {
         (Some(Ended::Done), "deploy") => "deployed".to_owned(),
         (Some(Ended::Done), "rollback" | "rollback.sh") => "rolled back".to_owned(),
+        (Some(Ended::Done), "env rotate") => "rotated".to_owned(),
         (Some(outcome), "deploy") => outcome.to_string(),
         (Some(outcome), verb) => format!("{verb} {outcome}"),
         (None, verb) => format!("{verb} begun"),

@@ -32,6 +32,10 @@ mod worker;
 
 mod older_runs;
 
+mod login;
+
+mod rotation;
+
 mod preview;
 
 mod audit;
@@ -58,13 +62,15 @@ pub use self::{
     catalog::{Catalog, Comparison, Difference, Object, ParseCatalogError, Side},
     definitions::{Definition, DefinitionChange, Fate, Kind, definitions_changed},
     files::{
-        Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment, workspace_yaml,
+        ComposeFiles, Fingerprint, Inputs, candidate_yaml, core_environment, platform_environment,
+        workspace_yaml,
     },
     history::{AuditLog, PhaseTimes, Probed, gap},
     image_ref::{Digest, ImageRef, ParseImageRefError},
     inspection::{Inspection, ParseInspectionError, Refusal, refuse_skew},
     layout::Layout,
     location::{Location, ParseLocationError},
+    login::{NoLogin, PASSWORD},
     made_of::{MadeOf, SettingChange, Shown},
     manifest::{Manifest, Outcome, Phase},
     migrations::{Alignment, MIGRATIONS, Migration, Misaligned, NoMigration, Standing, names},
@@ -75,6 +81,7 @@ pub use self::{
     proposal::{Outdated, Proposal},
     release_id::{ParseReleaseIdError, ReleaseId},
     rollback::NoRollback,
+    rotation::{NoRotation, Rotation, ServedFiles},
     served::{Promoted, Served, Unproven},
     worker::{Server, Worker},
 };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use settings::Settings;
+use settings::{Settings, Value};
 
 use crate::{Fingerprint, ReleaseId};
 
@@ -41,14 +41,10 @@ pub struct Shown(Option<String>);
 impl MadeOf {
     /// Of the release `id`. `files` are paths in the checkout and their texts.
     pub fn new(id: &ReleaseId, settings: &Settings, files: &[(&str, &str)]) -> MadeOf {
-        let record = |key: &str, value: &settings::Value| {
-            if !value.sensitive {
-                return Recorded::Plain(value.expose().to_owned());
-            }
-            Recorded::Secret(Fingerprint::of([id.as_str(), key, value.expose()].map(str::as_bytes)))
-        };
-        let of_containers =
-            settings.containers.iter().map(|(key, value)| (key.clone(), record(key, value)));
+        let of_containers = settings
+            .containers
+            .iter()
+            .map(|(key, value)| (key.clone(), Recorded::of(id, key, value)));
         let deploy = &settings.deploy;
         let of_deployer = [
             ("DEPLOY_PYTHON_IMAGE", deploy.python_image.clone()),
@@ -66,12 +62,22 @@ impl MadeOf {
         MadeOf { settings: of_containers.chain(of_deployer).collect(), files: files.collect() }
     }
 
-    /// A setting that is no secret.
+    /// Whether a setting is a secret.
+    pub(crate) fn is_secret(&self, key: &str) -> bool {
+        matches!(self.settings.get(key), Some(Recorded::Secret(_)))
+    }
+
+    /// The value of a setting that is none.
     pub fn plain(&self, key: &str) -> Option<&str> {
         match self.settings.get(key)? {
             Recorded::Plain(text) => Some(text),
             Recorded::Secret(_) => None,
         }
+    }
+
+    /// Whether it, of the release `id`, has another value for a key; none if it has none.
+    pub(crate) fn differs(&self, id: &ReleaseId, key: &str, value: &Value) -> Option<bool> {
+        self.settings.get(key).map(|it| *it != Recorded::of(id, key, value))
     }
 
     /// The settings that differ in `new`, which is made for the same release: the salt must be one.
@@ -105,6 +111,13 @@ impl MadeOf {
 }
 
 impl Recorded {
+    fn of(id: &ReleaseId, key: &str, value: &Value) -> Recorded {
+        if !value.sensitive {
+            return Recorded::Plain(value.expose().to_owned());
+        }
+        Recorded::Secret(Fingerprint::of([id.as_str(), key, value.expose()].map(str::as_bytes)))
+    }
+
     fn shown(&self) -> Shown {
         match self {
             Recorded::Plain(text) => Shown(Some(text.clone())),

@@ -1,6 +1,6 @@
 //! What was found on the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Layout, Location, MadeOf, Manifest, Outcome, ReleaseId};
 
@@ -78,6 +78,10 @@ pub struct Observed {
     pub platform_of: Option<Manifest>,
     /// What the live release is made of, if it tells.
     pub made_of: Option<MadeOf>,
+    /// What the release is made of whose platform files stand, if it tells.
+    pub platform_made_of: Option<MadeOf>,
+    /// The releases with another password of the database than the platform has.
+    pub other_password: BTreeSet<ReleaseId>,
     /// Folders that are no release, or not a whole one: a cut-off upload.
     pub torn: Vec<String>,
     /// The location's code servers.
@@ -120,6 +124,8 @@ impl Observed {
             others: Vec::new(),
             platform_of: None,
             made_of: None,
+            platform_made_of: None,
+            other_password: BTreeSet::new(),
             torn: Vec::new(),
             cores: Vec::new(),
             platform: Vec::new(),
@@ -158,6 +164,11 @@ impl Observed {
                 if self.live.as_ref().is_some_and(|it| it.as_str() == release) {
                     self.made_of = serde_json::from_str(json).ok();
                 }
+            }
+            "platform_made_of" => self.platform_made_of = serde_json::from_str(value).ok(),
+            "other_password" => {
+                // Of a folder that is no release nobody asks.
+                self.other_password.extend(value.parse::<ReleaseId>().ok());
             }
             "manifest" => {
                 let (dir, json) = value.split_once(' ').unwrap_or((value, ""));
@@ -236,9 +247,12 @@ impl Observed {
 
     /// Whether Postgres, webserver and daemon all run.
     pub fn platform_runs(&self) -> bool {
-        ["dagster-postgres", "dagster-webserver", "dagster-daemon"].iter().all(|service| {
-            self.platform.iter().any(|it| it.service == *service && it.state == "running")
-        })
+        ["dagster-postgres", "dagster-webserver", "dagster-daemon"].iter().all(|it| self.runs(it))
+    }
+
+    /// Whether one of them runs.
+    pub(crate) fn runs(&self, service: &str) -> bool {
+        self.platform.iter().any(|it| it.service == service && it.state == "running")
     }
 }
 
@@ -273,6 +287,8 @@ mod tests {
              container docker_reports-20261105-000000-aaaaaaa\tdocker_dagster_core\tc3\trunning\tUp\n\
              container dagster-prod-dagster-daemon-1\tdagster-daemon\tc2\texited\tExited (1)\n\
              retired docker_dagster_core-20261101-000000-aaaaaaa\n\
+             other_password 20261101-000000-aaaaaaa\n\
+             other_password 20261101-000000-aaaaaaa.partial-1\n\
              ui_port_taken 3000\n",
         )
         .unwrap();
@@ -292,6 +308,10 @@ mod tests {
             ["reports"]
         );
         assert_eq!(observed.platform[0].service, "dagster-daemon");
+        assert_eq!(
+            observed.other_password.iter().collect::<Vec<_>>(),
+            [&observed.cores[0].release]
+        );
         assert!(!observed.ui_port_free && !observed.platform_runs());
     }
 

@@ -49,11 +49,19 @@ impl fmt::Display for Runs {
 
 impl Plan {
     /// The plan, with older code's runs treated so; `limit` is how many seconds to wait for their
-    /// end. That is done once the release is recorded: whatever comes of it, the new code serves.
+    /// end. That is done once the release is recorded, or verified where it was recorded before:
+    /// whatever comes of it, the new code serves. Where no run may be in flight, it is done then.
     #[must_use]
     pub fn with_runs(mut self, runs: Runs, limit: u64) -> Plan {
-        let recorded = self.steps.iter().position(|it| *it == Step::Record);
-        let (Some(recorded), true) = (recorded, runs != Runs::Keep) else { return self };
+        if let Some(Step::Quiesce { how, limit: until }) =
+            self.steps.iter_mut().find(|it| matches!(it, Step::Quiesce { .. }))
+        {
+            (*how, *until) = (runs, limit);
+            return self;
+        }
+        let serves = |it: &Step| matches!(it, Step::Record | Step::Verify);
+        let serves = self.steps.iter().rposition(serves);
+        let (Some(serves), true) = (serves, runs != Runs::Keep) else { return self };
         let retired = self.steps.iter().find_map(|step| match step {
             Step::Retire(releases) => Some(releases.clone()),
             _ => None,
@@ -61,7 +69,7 @@ impl Plan {
         let of: Vec<ReleaseId> =
             self.from.iter().cloned().chain(retired.unwrap_or_default()).collect();
         if !of.is_empty() {
-            self.steps.insert(recorded + 1, Step::EndRuns { how: runs, of, limit });
+            self.steps.insert(serves + 1, Step::EndRuns { how: runs, of, limit });
         }
         self
     }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Age, Alignment, ImageRef, Inputs, Migration, Observed, Outcome, ReleaseId, Runs, Standing,
-    migrations::list, names,
+    Age, Alignment, ImageRef, Inputs, Location, Migration, Observed, Outcome, ReleaseId, Runs,
+    Standing, migrations::list, names,
 };
 
 /// The service of which there is exactly one.
@@ -45,6 +45,10 @@ pub enum Change {
     PlatformImage,
     /// Settings, `dagster.yaml` or the Compose file of the platform.
     PlatformSettings,
+    /// The password by which Postgres lets in whoever works on its databases.
+    Password,
+    /// This secret, and nothing else: a rotation was asked for.
+    Secret(String),
     /// Something that should run does not.
     Down(String),
     /// The release that serves was never verified: a deploy was cut off.
@@ -90,6 +94,20 @@ pub enum Step {
     Migrate,
     /// Starts or updates Postgres, webserver and daemon.
     Platform,
+    /// Makes sure that no run is in flight: runs lose the database when its password changes. Those
+    /// that wait go on waiting.
+    Quiesce {
+        /// What becomes of runs that are.
+        how: Runs,
+        /// How long to wait for their end, in seconds.
+        limit: u64,
+    },
+    /// Tells Postgres its new password, and points webserver and daemon, which are started with it,
+    /// to the code server that knows it: all at once, since neither old nor new code works meanwhile.
+    Login {
+        /// The code locations that go on with the old password.
+        without: Vec<Location>,
+    },
     /// Applies to the warehouse the migrations that it lacks.
     Schema {
         /// Those that it lacks; all, if it could not be asked.
@@ -142,6 +160,8 @@ impl Step {
             Step::Dump => "dump",
             Step::Migrate => "migrate",
             Step::Platform => "platform",
+            Step::Quiesce { how: Runs::Keep, .. } => "quiesce",
+            Step::Login { .. } => "login",
             Step::Schema { .. } => "schema",
             Step::Start => "start",
             Step::Check => "check",
@@ -149,8 +169,10 @@ impl Step {
             Step::Verify => "verify",
             Step::TestJob => "test job",
             Step::Record => "record",
-            Step::EndRuns { how: Runs::Cancel, .. } => "cancel runs",
-            Step::EndRuns { .. } => "drain runs",
+            Step::Quiesce { how: Runs::Cancel, .. } | Step::EndRuns { how: Runs::Cancel, .. } => {
+                "cancel runs"
+            }
+            Step::Quiesce { .. } | Step::EndRuns { .. } => "drain runs",
             Step::Retire(_) => "retire",
             Step::Prune { .. } => "prune",
         }
@@ -159,15 +181,17 @@ impl Step {
 
 impl Plan {
     /// Decides what brings the host from what was `observed` to what the `inputs` make.
-    /// `keep` is how many releases stay to go back to.
+    /// `keep` is how many releases stay to go back to; `password`, whether that of the database is
+    /// to change.
     pub fn new(
         release: ReleaseId,
         inputs: &Inputs,
+        password: bool,
         test_job: bool,
         keep: usize,
         observed: &Observed,
     ) -> Plan {
-        Plan::of(release, changes(inputs, observed), test_job, keep, observed)
+        Plan::of(release, changes(inputs, observed), password, test_job, keep, observed)
     }
 
     /// The same, for images that are there already: the code's and the platform's. What is made of
@@ -176,6 +200,7 @@ impl Plan {
         release: ReleaseId,
         inputs: &Inputs,
         [code, platform]: [&ImageRef; 2],
+        password: bool,
         test_job: bool,
         keep: usize,
         observed: &Observed,
@@ -192,16 +217,18 @@ impl Plan {
         note(live, code, Change::Code, Change::CodeImage);
         let stands = observed.platform_of.as_ref().map(|it| &it.platform_image);
         note(stands, platform, Change::PlatformImage, Change::PlatformImage);
-        Plan::of(release, changes, test_job, keep, observed)
+        Plan::of(release, changes, password, test_job, keep, observed)
     }
 
     fn of(
         release: ReleaseId,
-        changes: Vec<Change>,
+        mut changes: Vec<Change>,
+        password: bool,
         test_job: bool,
         keep: usize,
         observed: &Observed,
     ) -> Plan {
+        changes.extend(password.then_some(Change::Password));
         let steps = if changes.is_empty() {
             Vec::new()
         } else {
@@ -277,14 +304,12 @@ pub(crate) fn changes(inputs: &Inputs, observed: &Observed) -> Vec<Change> {
         }
     }
     for service in ["dagster-postgres", "dagster-webserver", DAEMON] {
-        let runs =
-            observed.platform.iter().any(|it| it.service == service && it.state == "running");
-        note(!runs, Change::Down(service.to_owned()));
+        note(!observed.runs(service), Change::Down(service.to_owned()));
     }
     changes
 }
 
-fn steps(
+pub(crate) fn steps(
     release: &ReleaseId,
     changes: &[Change],
     test_job: bool,
@@ -293,8 +318,14 @@ fn steps(
 ) -> Vec<Step> {
     // Pulled first: what came by tag is named by its digest in the files that are uploaded.
     let mut steps = vec![Step::Pull, Step::Upload];
-    steps.extend(platform(changes, observed));
-    steps.extend([Step::Start, Step::Check, Step::Switch, Step::Verify]);
+    let platform = platform(changes, observed);
+    let start = [Step::Start, Step::Check];
+    if changes.contains(&Change::Password) {
+        steps.extend(around(start, platform));
+    } else {
+        steps.extend(platform.into_iter().chain(start));
+    }
+    steps.extend([Step::Switch, Step::Verify]);
     if test_job {
         steps.push(Step::TestJob);
     }
@@ -304,17 +335,30 @@ fn steps(
     steps
 }
 
+/// The platform's steps with the start of the code server where it belongs when the password
+/// changes: after what only asks, before anything is touched. Then all that is left is one step.
+pub(crate) fn around(
+    start: impl IntoIterator<Item = Step>,
+    platform: Vec<Step>,
+) -> impl Iterator<Item = Step> {
+    let (asks, touches): (Vec<_>, Vec<_>) =
+        platform.into_iter().partition(|it| *it == Step::Inspect);
+    asks.into_iter().chain(start).chain(touches)
+}
+
 /// What brings the platform to where the changes want it; nothing, if it stands there.
 pub(crate) fn platform(changes: &[Change], observed: &Observed) -> Vec<Step> {
     let replaced = changes.iter().any(|change| match change {
         Change::NoPlatform
         | Change::PlatformTorn
         | Change::PlatformImage
-        | Change::PlatformSettings => true,
+        | Change::PlatformSettings
+        | Change::Password => true,
         Change::First
         | Change::Code
         | Change::CodeImage
         | Change::CodeSettings
+        | Change::Secret(_)
         | Change::Down(_)
         | Change::Unverified
         | Change::Rollback { .. }
@@ -335,7 +379,11 @@ pub(crate) fn platform(changes: &[Change], observed: &Observed) -> Vec<Step> {
     if changes.iter().any(|it| matches!(it, Change::PlatformImage | Change::PlatformTorn)) {
         steps.extend([Step::Dump, Step::Migrate]);
     }
-    if replaced || changes.iter().any(down) {
+    if changes.contains(&Change::Password) {
+        let without = observed.serving.keys().filter(|it| **it != observed.layout.location);
+        steps.push(Step::Quiesce { how: Runs::Keep, limit: 0 });
+        steps.push(Step::Login { without: without.cloned().collect() });
+    } else if replaced || changes.iter().any(down) {
         steps.push(Step::Platform);
     }
     steps
@@ -403,6 +451,8 @@ impl fmt::Display for Change {
             Change::CodeSettings => f.write_str("settings of the code server changed"),
             Change::PlatformImage => f.write_str("the image of webserver and daemon changed"),
             Change::PlatformSettings => f.write_str("settings of the platform changed"),
+            Change::Password => f.write_str("the database's password changed"),
+            Change::Secret(key) => write!(f, "the secret {key} changes, and nothing else"),
             Change::Down(what) => write!(f, "{what} is not running"),
             Change::Unverified => f.write_str("the last deploy was cut off before it was verified"),
             Change::Rollback { subject, by, at } => {
@@ -430,6 +480,16 @@ impl fmt::Display for Step {
             Step::Dump => f.write_str("dump Dagster's database, if its schema is to change"),
             Step::Migrate => f.write_str("migrate its schema, if the new image has another"),
             Step::Platform => f.write_str("start or update Postgres, webserver and daemon"),
+            Step::Quiesce { how: Runs::Keep, .. } => {
+                f.write_str("make sure that no run is in flight; those that wait go on waiting")
+            }
+            Step::Quiesce { how, limit } => {
+                write!(f, "{} all runs in flight, at most {}", verb(*how), Age(*limit))
+            }
+            Step::Login { .. } => f.write_str(
+                "tell Postgres the new password; webserver and daemon start with it and ask the new \
+                 code server",
+            ),
             Step::Schema { migrations, .. } => {
                 write!(f, "apply what the warehouse lacks: {}", list(migrations))
             }
@@ -440,8 +500,7 @@ impl fmt::Display for Step {
             Step::TestJob => f.write_str("run the test job on the platform"),
             Step::Record => f.write_str("record the release"),
             Step::EndRuns { how, of, limit } => {
-                let verb = if *how == Runs::Cancel { "cancel" } else { "wait for" };
-                write!(f, "{verb} the runs of {}, at most {}", ids(of), Age(*limit))
+                write!(f, "{} the runs of {}, at most {}", verb(*how), ids(of), Age(*limit))
             }
             Step::Retire(releases) => write!(f, "let {} finish and stop", ids(releases)),
             Step::Prune { containers, releases, images } => write!(
@@ -453,6 +512,10 @@ impl fmt::Display for Step {
             ),
         }
     }
+}
+
+fn verb(how: Runs) -> &'static str {
+    if how == Runs::Cancel { "cancel" } else { "wait for" }
 }
 
 fn ids(releases: &[ReleaseId]) -> String {
@@ -476,6 +539,18 @@ impl fmt::Display for Plan {
         for (n, step) in steps.iter().enumerate() {
             let end = if n + 1 == steps.len() { "" } else { "\n" };
             write!(f, "  {:>2}. {step}{end}", n + 1)?;
+        }
+        for step in steps {
+            if let Step::Login { without } = step
+                && !without.is_empty()
+            {
+                let names: Vec<String> = without.iter().map(ToString::to_string).collect();
+                let names = list(&names);
+                write!(
+                    f,
+                    "\nnot done: {names} has the old password until it is rotated there too"
+                )?;
+            }
         }
         for change in changes {
             match change {
@@ -583,7 +658,7 @@ pub(crate) mod tests {
 
     #[track_caller]
     fn check(observed: &Observed, inputs: &Inputs, expected: &Expect) {
-        let plan = Plan::new(NEW.parse().unwrap(), inputs, true, 5, observed);
+        let plan = Plan::new(NEW.parse().unwrap(), inputs, false, true, 5, observed);
         expected.assert_eq(&plan.to_string());
     }
 
@@ -772,7 +847,8 @@ pub(crate) mod tests {
         let changes = |core: &str, images: [u8; 2]| {
             let [code, platform] = [image("a/code", images[0]), image("a/platform", images[1])];
             let id = NEW.parse().unwrap();
-            let plan = Plan::promoting(id, &inputs(core), [&code, &platform], true, 5, &observed);
+            let plan =
+                Plan::promoting(id, &inputs(core), [&code, &platform], false, true, 5, &observed);
             assert_eq!(plan.is_empty(), plan.changes.is_empty());
             plan.changes
         };
@@ -783,11 +859,46 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_changed_password_is_told_when_all_else_is_ready_and_no_run_is_in_flight() {
+        let mut observed = host(&[(A, "running")], Some(A));
+        observed.serving.insert(Location::default(), A.parse().unwrap());
+        observed.serving.insert("reports".parse().unwrap(), B.parse().unwrap());
+        let mut wanted = inputs("code");
+        wanted.core_settings = Fingerprint::of([b"with another password".as_slice()]);
+        wanted.platform_settings = wanted.core_settings.clone();
+        let plan = Plan::new(NEW.parse().unwrap(), &wanted, true, true, 5, &observed);
+        let cancels = plan.clone().with_runs(Runs::Cancel, 600);
+        expect![[r#"
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - settings of the code server changed
+              - settings of the platform changed
+              - the database's password changed
+            steps:
+               1. pull its images by digest
+               2. put the release on the host
+               3. check dagster.yaml and the databases against the new images
+               4. start the new code server beside the one that serves
+               5. check the new code server's definitions
+               6. stop the daemon; runs queue until it is back
+               7. make sure that no run is in flight; those that wait go on waiting
+               8. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               9. switch webserver and daemon to it
+              10. verify that it is what is served
+              11. run the test job on the platform
+              12. record the release
+            not done: `reports` has the old password until it is rotated there too"#]]
+        .assert_eq(&plan.to_string());
+        // Then there are none that could be ended after the switch.
+        assert_eq!(cancels.steps.len(), plan.steps.len());
+        assert_eq!(cancels.steps[6].to_string(), "cancel all runs in flight, at most 10 min");
+    }
+
+    #[test]
     fn migrations_come_before_the_new_code_and_only_when_asked_for() {
         let files = [migration(1, "a"), migration(2, "b")];
         let observed = host(&[(A, "running")], Some(A));
         let plan = |alignment: Option<&Alignment>, asked| {
-            Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, 5, &observed)
+            Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, false, 5, &observed)
                 .with_migrations(&files, alignment, asked)
         };
         let behind = Alignment::new(&files, Some(&files[..1]));
@@ -807,7 +918,8 @@ pub(crate) mod tests {
         .assert_eq(&asked.to_string());
         assert!(asked.migrates());
         // Unless it is asked for, the deploy is refused and the plan as ever.
-        let without = Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, 5, &observed);
+        let without =
+            Plan::new(NEW.parse().unwrap(), &inputs("new code"), false, false, 5, &observed);
         assert_eq!(plan(Some(&behind), false), without);
         let level = Alignment::new(&files, Some(&files));
         assert_eq!(plan(Some(&level), true), without);

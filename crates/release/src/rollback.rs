@@ -4,7 +4,7 @@ use crate::{
     Change, Manifest, Observed, Outcome, Plan, ReleaseId, Step,
     migrations::list,
     names,
-    plan::{changes, platform, retire},
+    plan::{around, changes, platform, retire},
 };
 
 /// Why there is no way back to a release.
@@ -80,6 +80,9 @@ impl Plan {
         let Manifest { git_subject, by, at, .. } = target.clone();
         let mut reasons = vec![Change::Rollback { subject: git_subject, by, at }];
         reasons.extend(changes(&target.inputs, observed));
+        if observed.other_password.contains(&target.id) && observed.can_change_password() {
+            reasons.push(Change::Password);
+        }
         if let Some((then, now)) = migrated(target, observed) {
             if !across_migration {
                 return Err(NoRollback::Migrated { release: target.id.clone(), then, now });
@@ -163,15 +166,18 @@ fn steps(target: &Manifest, reasons: &[Change], observed: &Observed) -> Vec<Step
     if !platform.is_empty() || !warm {
         steps.push(Step::Pull);
     }
-    if platform.first() == Some(&Step::Inspect) {
-        // Asked while nothing is touched.
-        steps.push(platform.remove(0));
-    }
-    if !platform_last {
-        steps.append(&mut platform);
-    }
-    if !warm {
-        steps.extend([Step::Start, Step::Check]);
+    let start = if warm { Vec::new() } else { vec![Step::Start, Step::Check] };
+    if reasons.contains(&Change::Password) {
+        steps.extend(around(start, std::mem::take(&mut platform)));
+    } else {
+        if platform.first() == Some(&Step::Inspect) {
+            // Asked while nothing is touched.
+            steps.push(platform.remove(0));
+        }
+        if !platform_last {
+            steps.append(&mut platform);
+        }
+        steps.extend(start);
     }
     steps.push(Step::Switch);
     steps.append(&mut platform);
@@ -372,6 +378,59 @@ mod tests {
                    6. verify that it is what is served
                 not undone: what runs have done and written"#]],
         );
+    }
+
+    #[test]
+    fn another_password_comes_back_with_the_release_that_has_it() {
+        let mut observed = three(["exited", "running", "running"], C);
+        observed.manifests[2].inputs.platform_settings = Fingerprint::of([b"new".as_slice()]);
+        observed.platform_of = observed.live_manifest().cloned();
+        observed.other_password.extend(observed.manifests[..2].iter().map(|it| it.id.clone()));
+        check(
+            None,
+            &observed,
+            &expect![[r#"
+            20261103-000000-ccccccc -> 20261102-000000-bbbbbbb, because:
+              - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
+              - the code changed
+              - settings of the platform changed
+              - the database's password changed
+            steps:
+               1. pull its images by digest
+               2. check dagster.yaml and the databases against the new images
+               3. stop the daemon; runs queue until it is back
+               4. make sure that no run is in flight; those that wait go on waiting
+               5. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               6. switch webserver and daemon to it
+               7. verify that it is what is served
+            not undone: what runs have done and written"#]],
+        );
+        check(
+            Some(A),
+            &observed,
+            &expect![[r#"
+            20261103-000000-ccccccc -> 20261101-000000-aaaaaaa, because:
+              - a rollback was asked for, to `Subject`, deployed by ana@laptop at 2026-11-01T00:00:00Z
+              - the code changed
+              - settings of the platform changed
+              - the database's password changed
+            steps:
+               1. pull its images by digest
+               2. check dagster.yaml and the databases against the new images
+               3. start the new code server beside the one that serves
+               4. check the new code server's definitions
+               5. stop the daemon; runs queue until it is back
+               6. make sure that no run is in flight; those that wait go on waiting
+               7. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               8. switch webserver and daemon to it
+               9. verify that it is what is served
+              10. let 20261102-000000-bbbbbbb finish and stop
+            not undone: what runs have done and written"#]],
+        );
+        // Where Postgres does not run, it is told when it is started.
+        observed.platform[0].state = "exited".into();
+        let plan = Plan::rollback(None, false, &observed).unwrap();
+        assert!(plan.steps.contains(&Step::Platform), "{plan}");
     }
 
     #[test]

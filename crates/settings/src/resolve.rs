@@ -183,6 +183,7 @@ impl Resolved {
             Origin::Testbed => (PathBuf::from("testbed"), None),
             Origin::File { path, line } => (path.clone(), Some(*line)),
             Origin::Process => (PathBuf::from("process environment"), None),
+            Origin::Release => (PathBuf::from("release"), None),
         };
         Problem { path, line, message }
     }

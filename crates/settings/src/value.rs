@@ -34,6 +34,8 @@ pub enum Origin {
     },
     /// The environment of this process.
     Process,
+    /// A release on the host, which has it.
+    Release,
 }
 
 impl Value {
@@ -42,6 +44,11 @@ impl Value {
         let reference = Reference::parse(&text).and_then(Result::ok).filter(|_| sensitive);
         let unread = reference.is_some();
         Value { text, sensitive, origin, reference, unread }
+    }
+
+    /// Of a release: what it was resolved to then.
+    pub fn released(text: String, sensitive: bool) -> Value {
+        Value { text, sensitive, origin: Origin::Release, reference: None, unread: false }
     }
 
     /// What may be shown of it.
@@ -91,6 +98,7 @@ impl fmt::Display for Origin {
             Origin::Testbed => f.write_str("testbed"),
             Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
             Origin::Process => f.write_str("process environment"),
+            Origin::Release => f.write_str("release"),
         }
     }
 }

@@ -3,6 +3,7 @@
 Input: the platform's Compose override, a line of JSON that holds its environment, and then
 dagster.yaml. So no secret stands in an argument, and the file that serves is not touched.
 `inspect` answers with JSON on its last line; it exits with 43 when dagster.yaml cannot be read.
+`told` does the same, and is told the revision of the database instead of asking for it.
 """
 
 import json
@@ -39,7 +40,7 @@ def inspect() -> None:
         sys.exit(43)
 
     scripts = ScriptDirectory.from_config(pg_alembic_config(event_log.__file__))
-    schema = None
+    schema = sys.argv[2] or None
     if sys.argv[1] == "inspect":
         version = ref.event_storage.alembic_version()
         schema = version[0] if version else None

@@ -52,11 +52,20 @@ sed -n 's/^ *host: *//p' "$dir/workspace/workspace.yaml" 2>/dev/null | while rea
   made_of=$(cat "$dir/releases/${live#*-}/made-of.json" 2>/dev/null)
   [ -z "$made_of" ] || echo "made_of ${live#*-} $made_of"
 done
-[ ! -s "$dir/platform/manifest.json" ] || echo "platform_of $(cat "$dir/platform/manifest.json")"
+if [ -s "$dir/platform/manifest.json" ]; then
+  platform_of=$(cat "$dir/platform/manifest.json")
+  echo "platform_of $platform_of"
+  if [[ $platform_of =~ ^.\"id\":\"([0-9a-z-]+)\" ]]; then
+    made_of=$(cat "$dir/releases/${BASH_REMATCH[1]}/made-of.json" 2>/dev/null)
+    [ -z "$made_of" ] || echo "platform_made_of $made_of"
+  fi
+fi
+stands=$(password "$dir/platform/platform.env.json")
 for release in "$dir"/releases/*/; do
   [ -d "$release" ] || continue
   release=${release%/}
   echo "manifest ${release##*/} $(cat "$release/manifest.json" 2>/dev/null)"
+  [ "$(password "$release/platform.env.json")" = "$stands" ] || echo "other_password ${release##*/}"
 done
 
 cat <&3

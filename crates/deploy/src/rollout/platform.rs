@@ -1,13 +1,19 @@
 //! The steps of a rollout that change the platform: what is asked before, and what comes before
 //! webserver and daemon are started from new files.
 
-use anyhow::anyhow;
-use release::{Archive, Inspection, Manifest, Migration, Observed, Purpose, names, refuse_skew};
+use std::time::Duration;
 
-use super::Rollout;
+use anyhow::anyhow;
+use release::{
+    Archive, Change, Inspection, LiveRun, Manifest, Migration, Observed, Purpose, Runs, Step,
+    Worker, names, refuse_skew,
+};
+
+use super::{Rollout, is_login};
 use crate::{
     databases::{Databases, named},
     exit::{Failure, Result},
+    runs,
     session::{remote, tail},
     warehouse::{self, File, Server},
 };
@@ -41,7 +47,10 @@ impl Rollout<'_> {
             &postgres_image.to_string(),
             &layout.release(&self.manifest.id),
         ];
-        let args = [&args.map(String::as_str)[..], &[remote::INSTANCE]].concat();
+        // The password of the files need not be the one that Postgres knows.
+        let torn = self.plan.changes.contains(&Change::PlatformTorn);
+        let how = if torn || self.plan.steps.iter().any(is_login) { "told" } else { "asked" };
+        let args = [&args.map(String::as_str)[..], &[remote::INSTANCE, how]].concat();
         let output = self.session.script(remote::INSPECT, &args, Vec::new())?;
         let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         if !output.status.success() {
@@ -83,6 +92,40 @@ impl Rollout<'_> {
         let args = [&layout.platform_project(), &layout.lock(), "dagster-daemon"];
         self.session.run("stop the daemon", remote::HALT, &args, Vec::new())?;
         Ok(String::new())
+    }
+
+    /// Refuses to begin what no run in flight would survive, unless it is told to end them.
+    pub(super) async fn refuse_runs(&self) -> Result {
+        let quiesces = |it: &Step| matches!(it, Step::Quiesce { how: Runs::Keep, .. });
+        if !self.plan.steps.iter().any(quiesces) {
+            return Ok(());
+        }
+        let dagster = self.session.dagster(self.observed)?;
+        let mut runs = runs::live_runs(self.session, self.observed, &dagster).await?;
+        runs.retain(works);
+        if runs.is_empty() {
+            return Ok(());
+        }
+        let some: Vec<String> = runs.iter().take(5).map(ToString::to_string).collect();
+        let error = anyhow!(
+            "the database's password changes, and {} in flight would lose the database: {}",
+            if runs.len() == 1 { "1 run".to_owned() } else { format!("{} runs", runs.len()) },
+            some.join("; ")
+        );
+        Err(Failure::refused(error).hint(
+            "wait for their end with --runs drain, or cancel them with --runs cancel; those that \
+             wait in the queue go on waiting",
+        ))
+    }
+
+    /// Makes sure, while the daemon begins no more, that no run is in flight.
+    pub(super) async fn quiesce(&self, how: Runs, limit: u64) -> Result<String> {
+        if how == Runs::Keep {
+            self.refuse_runs().await?;
+            return Ok("no run is in flight".to_owned());
+        }
+        let limit = Duration::from_secs(limit);
+        runs::end(self.session, self.observed, how, works, limit, self.report).await
     }
 
     /// Dumps Dagster's database into an archive on the host, if its schema is to change.
@@ -195,4 +238,9 @@ impl Rollout<'_> {
             }
         }
     }
+}
+
+/// Whether something works on a run, or may.
+fn works(run: &LiveRun) -> bool {
+    run.worker != Worker::None && !run.worker.is_gone()
 }

@@ -59,12 +59,15 @@ impl Source<'_> {
     ) -> Plan {
         let settings::Deploy { test_job, keep_releases: keep, .. } = &settings.deploy;
         let test_job = !test_job.is_empty();
+        let password = observed.password_changes(settings);
         let images = self.promotion.as_ref().map(Promotion::images);
-        let plan = match images {
-            Some(images) => Plan::promoting(id, &self.inputs, images, test_job, *keep, observed),
-            None => Plan::new(id, &self.inputs, test_job, *keep, observed),
-        };
-        plan.with_runs(runs.runs, runs.drain_timeout.as_secs())
+        let inputs = &self.inputs;
+        runs.treat(match images {
+            Some(images) => {
+                Plan::promoting(id, inputs, images, password, test_job, *keep, observed)
+            }
+            None => Plan::new(id, inputs, password, test_job, *keep, observed),
+        })
     }
 
     fn promoted(&self) -> Option<Promoted> {
@@ -313,6 +316,10 @@ impl Deploy {
         let settings = prospect.session.settings;
         self.refuse_outdated(source, plan)?;
         refuse_host(settings, prospect.observed)?;
+        if let Some(why) = plan.refuses_login() {
+            let hint = why.hint(&settings.environment);
+            return Err(Failure::refused(why).hint(hint));
+        }
         let allowed = proof.and_then(|proof| {
             migrations.refusal(&settings.environment, self.migrate)?;
             Ok(proof)
@@ -444,7 +451,7 @@ impl Deploy {
 }
 
 /// A file of values that git holds is everybody's: its secrets are to be changed, not deployed.
-fn refuse_tracked(here: &Here, environment: &str) -> Result {
+pub(super) fn refuse_tracked(here: &Here, environment: &str) -> Result {
     let file = format!(".env.{environment}");
     let git = Cmd::new("git").arg("-C").arg(&here.root).args(["ls-files", "--"]).arg(file);
     match settings::tracked(&[git.read()?]).pop() {

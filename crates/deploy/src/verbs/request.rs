@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use release::{Location, Proposal, Runs, Step};
+use release::{Location, Plan, Proposal, Runs, Step};
 
 use crate::{exit::EXIT_CODES, locked};
 
@@ -86,13 +86,18 @@ impl OlderRuns {
     /// As a plan has them.
     pub(super) fn of(proposal: &Proposal) -> OlderRuns {
         let limit = proposal.plan.steps.iter().find_map(|step| match step {
-            Step::EndRuns { limit, .. } => Some(*limit),
+            Step::EndRuns { limit, .. } | Step::Quiesce { limit, .. } => Some(*limit),
             _ => None,
         });
         OlderRuns {
             runs: proposal.runs,
             drain_timeout: Duration::from_secs(limit.unwrap_or_default()),
         }
+    }
+
+    /// A plan that treats them so.
+    pub(super) fn treat(&self, plan: Plan) -> Plan {
+        plan.with_runs(self.runs, self.drain_timeout.as_secs())
     }
 }
 

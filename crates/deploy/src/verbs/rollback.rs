@@ -14,6 +14,7 @@ use crate::{
     report::{self, Report},
     rollout::Rollout,
     session::{self, Session},
+    verbs::request::OlderRuns,
 };
 
 /// Goes back to a release that served before
@@ -41,6 +42,8 @@ pub(crate) struct Rollback {
     /// Go back even if Dagster's tables were migrated since
     #[arg(long)]
     across_migration: bool,
+    #[command(flatten)]
+    older_runs: OlderRuns,
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -129,7 +132,8 @@ impl Rollback {
     }
 
     fn plan(&self, observed: &Observed) -> Result<Plan> {
-        Plan::rollback(self.release.as_ref(), self.across_migration, observed).map_err(|why| {
+        let plan = Plan::rollback(self.release.as_ref(), self.across_migration, observed);
+        plan.map(|it| self.older_runs.treat(it)).map_err(|why| {
             let hint = why.hint();
             Failure::refused(why).hint(hint)
         })

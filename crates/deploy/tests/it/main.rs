@@ -101,6 +101,42 @@ fn every_problem_of_the_settings_is_told_at_once() {
 }
 
 #[test]
+fn what_no_rotation_can_change_is_told_before_a_host_is_asked() {
+    let root = checkout(NOWHERE);
+    check(
+        &root,
+        &["env", "rotate", "prod", "POSTGRES_PASSWROD"],
+        &expect![[r#"
+        error: no template has `POSTGRES_PASSWROD`, did you mean `POSTGRES_PASSWORD`?
+        exit 3"#]],
+    );
+    check(
+        &root,
+        &["env", "rotate", "prod", "WAREHOUSE_DB"],
+        &expect![[r#"
+        error: `WAREHOUSE_DB` is no secret
+        hint: that is for a deploy: cargo xtask deploy prod
+        exit 3"#]],
+    );
+    check(
+        &root,
+        &["env", "rotate", "prod", "DEPLOY_REGISTRY_PASSWORD"],
+        &expect![[r#"
+        error: `DEPLOY_REGISTRY_PASSWORD` reaches no container: no release holds it
+        hint: it is read anew by whoever deploys: write the new one into .env.prod or its store, and nothing more is to be done
+        exit 3"#]],
+    );
+    check(
+        &root,
+        &["env", "rotate", "prod", "POSTGRES_PASSWORD"],
+        &expect![[r#"
+        error: cannot reach `deployer@127.0.0.1`: connect to host 127.0.0.1 port 9: Connection refused
+        hint: check DEPLOY_HOST and DEPLOY_SSH_PORT, that the VM runs, and that its firewall lets SSH through
+        exit 6"#]],
+    );
+}
+
+#[test]
 fn a_host_that_is_not_there_is_named_with_what_to_check() {
     check(
         &checkout(NOWHERE),

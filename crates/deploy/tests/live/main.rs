@@ -9,6 +9,7 @@ mod lock;
 mod platform_and_backup;
 mod promotion;
 mod rollback;
+mod rotate;
 mod schema;
 mod staging;
 
