@@ -24,7 +24,7 @@ use crate::{
     locked::Locked,
     preview::Prospect,
     project::Project,
-    promotion::{self, Promotion, Proof},
+    promotion::{self, Promotion, Proof, Seen},
     report::{self, Report},
     rollout::{self, Images, Rollout},
     secrets,
@@ -49,7 +49,28 @@ struct Source<'a> {
     promotion: Option<Promotion<'a>>,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn checkout(project: Project, settings: &Settings) -> Source<'a> {
+        Source { inputs: project.inputs(settings), project, promotion: None }
+    }
+
+    fn promoted(
+        theirs: Seen<'a>,
+        here: &Here,
+        settings: &Settings,
+        observed: &Observed,
+    ) -> Result<Source<'a>> {
+        let promotion = Promotion::of(theirs, here, &settings.environment, observed)?;
+        let project = promotion.project(settings)?;
+        let inputs = promotion.inputs(&project, settings);
+        Ok(Source { project, inputs, promotion: Some(promotion) })
+    }
+
+    /// What it is promoted from.
+    fn origin(&self) -> Option<Promoted> {
+        self.promotion.as_ref().map(Promotion::promoted)
+    }
+
     fn plan(
         &self,
         id: ReleaseId,
@@ -68,10 +89,6 @@ impl Source<'_> {
             }
             None => Plan::new(id, inputs, password, test_job, *keep, observed),
         })
-    }
-
-    fn promoted(&self) -> Option<Promoted> {
-        self.promotion.as_ref().map(Promotion::promoted)
     }
 
     /// The code's image, if there is one yet.
@@ -120,20 +137,15 @@ impl Deploy {
         let seen = promotion::connect(&settings, other.as_ref(), &self.location)?;
         let ((session, observed), theirs) = seen;
         report.end(&format!("{}, Compose {}", settings.deploy.place(), observed.compose.version));
-        let source = match (project, theirs) {
-            (Some(project), _) => {
-                Source { inputs: project.inputs(&settings), project, promotion: None }
+        let source = match theirs {
+            Some(theirs) => {
+                let source = Source::promoted(theirs, here, &settings, &observed);
+                self.recorded(&session, &audit, source)?
             }
-            (None, theirs) => {
-                let theirs = theirs.expect("what is no checkout's is another environment's");
-                let promotion = Promotion::of(theirs, here, &self.environment, &observed)?;
-                let project = promotion.project(&settings)?;
-                let inputs = promotion.inputs(&project, &settings);
-                Source { inputs, project, promotion: Some(promotion) }
-            }
+            None => Source::checkout(project.expect("it is one of both"), &settings),
         };
 
-        audit.entry.promoted = source.promoted();
+        audit.entry.promoted = source.origin();
         let id = ReleaseId::new(OffsetDateTime::now_utc(), &source.project.commit.sha);
         let plan = source.plan(id, &self.older_runs, &settings, &observed);
         if plan.is_empty() && matches!(self.paper, Paper::None) {
@@ -143,8 +155,7 @@ impl Deploy {
             return self.nothing_to_do(here, &session, &observed, report);
         }
         let migrations = Wanted::look(&source.project.root, &session, &observed).await;
-        let migrations =
-            if self.dry_run { migrations? } else { session.recorded(&audit, migrations)? };
+        let migrations = self.recorded(&session, &audit, migrations)?;
         let plan = migrations.along(plan, self.migrate);
         let login = session::login(&settings);
         let ca_bundle = here.ca_bundle();
@@ -171,10 +182,10 @@ impl Deploy {
         let proof = self.prove(&prospect, &source, &mut audit, &mut report).await;
         let considered =
             self.consider(&prospect, &plan, &source, &migrations, proof, &mut report).await;
+        let proof = self.recorded(&session, &audit, considered)?;
         if self.dry_run {
-            return considered.map(drop);
+            return Ok(());
         }
-        let proof = session.recorded(&audit, considered)?;
 
         // Built outside the lock: it touches nothing on the host.
         let images = source.images(&workshop, observed.live_manifest(), &mut report).await;
@@ -227,6 +238,11 @@ impl Deploy {
         .await?;
         report.end(&testbed.describe());
         here.settings_with(&self.environment, &testbed.facts())
+    }
+
+    /// Writes a failure into the audit log on the host, unless nothing was to be done.
+    fn recorded<T>(&self, session: &Session<'_>, audit: &Audit, result: Result<T>) -> Result<T> {
+        if self.dry_run { result } else { session.recorded(audit, result) }
     }
 
     /// What an environment gives, it cannot take from itself.
@@ -333,7 +349,7 @@ impl Deploy {
             location: prospect.session.location.clone(),
             by: prospect.here.who(),
             at: environment::now(),
-            promoted: source.promoted(),
+            promoted: source.origin(),
             unproven: self.unproven,
             plan: plan.clone(),
             runs: self.older_runs.runs,
@@ -367,7 +383,7 @@ impl Deploy {
     /// A plan on paper is carried out as it is, or not at all.
     fn refuse_outdated(&self, source: &Source<'_>, plan: &Plan) -> Result {
         let Paper::CarryOut(proposal) = &self.paper else { return Ok(()) };
-        let promoted = source.promoted();
+        let promoted = source.origin();
         proposal.holds(&source.inputs, promoted.as_ref(), plan).map_err(|outdated| {
             let from = promoted.map(|it| format!(" --from {}", it.environment)).unwrap_or_default();
             let again = format!("cargo xtask plan {}{from} --out FILE", self.environment);
@@ -418,7 +434,7 @@ impl Deploy {
             here.who(),
             environment::now(),
         );
-        let manifest = Manifest { promoted: source.promoted(), ..manifest };
+        let manifest = Manifest { promoted: source.origin(), ..manifest };
         let rollout =
             Rollout::new(locked, &plan, manifest, login, files, report).with_migrations(migrations);
         rollout.run().await.map(Some)

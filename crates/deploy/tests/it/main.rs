@@ -192,11 +192,10 @@ fn what_is_promoted_comes_from_another_environment_and_never_from_this_checkout(
     prod(
         &["--from", "staging"],
         &expect![[r#"
-        error: the settings are not right:
-          env-templates/staging.env:19: `POSTGRES_PASSWORD` has no value: give it one in .env.staging
-          env-templates/staging.env:38: `DEPLOY_HOST` has no value: give it one in .env.staging
-          env-templates/staging.env:61: `DEPLOY_REGISTRY` has no value: give it one in .env.staging
-        exit 3"#]],
+            error: the settings are not right:
+              env-templates/staging.env:19: `POSTGRES_PASSWORD` has no value: give it one in .env.staging
+              env-templates/staging.env:62: `DEPLOY_REGISTRY` has no value: give it one in .env.staging
+            exit 3"#]],
     );
     prod(
         &["--from", "staging", "--allow-dirty"],
