@@ -487,7 +487,7 @@ impl fmt::Display for Step {
                 write!(f, "{} all runs in flight, at most {}", verb(*how), Age(*limit))
             }
             Step::Login { .. } => f.write_str(
-                "tell Postgres the new password; webserver and daemon start with it and ask the new \
+                "tell Postgres the other password; webserver and daemon start with it and ask the new \
                  code server",
             ),
             Step::Schema { migrations, .. } => {
@@ -881,7 +881,7 @@ pub(crate) mod tests {
                5. check the new code server's definitions
                6. stop the daemon; runs queue until it is back
                7. make sure that no run is in flight; those that wait go on waiting
-               8. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               8. tell Postgres the other password; webserver and daemon start with it and ask the new code server
                9. switch webserver and daemon to it
               10. verify that it is what is served
               11. run the test job on the platform

@@ -400,7 +400,7 @@ mod tests {
                2. check dagster.yaml and the databases against the new images
                3. stop the daemon; runs queue until it is back
                4. make sure that no run is in flight; those that wait go on waiting
-               5. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               5. tell Postgres the other password; webserver and daemon start with it and ask the new code server
                6. switch webserver and daemon to it
                7. verify that it is what is served
             not undone: what runs have done and written"#]],
@@ -421,7 +421,7 @@ mod tests {
                4. check the new code server's definitions
                5. stop the daemon; runs queue until it is back
                6. make sure that no run is in flight; those that wait go on waiting
-               7. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               7. tell Postgres the other password; webserver and daemon start with it and ask the new code server
                8. switch webserver and daemon to it
                9. verify that it is what is served
               10. let 20261102-000000-bbbbbbb finish and stop

@@ -391,7 +391,7 @@ mod tests {
                5. check the new code server's definitions
                6. stop the daemon; runs queue until it is back
                7. make sure that no run is in flight; those that wait go on waiting
-               8. tell Postgres the new password; webserver and daemon start with it and ask the new code server
+               8. tell Postgres the other password; webserver and daemon start with it and ask the new code server
                9. switch webserver and daemon to it
               10. verify that it is what is served
               11. record the release"#]],

@@ -32,6 +32,7 @@ platform() {
   if [ "$known" != "$(password "$platform/platform.env.json")" ] &&
     docker volume inspect "$project-postgres" >/dev/null 2>&1; then
     run up --detach --no-build dagster-postgres 2>&1
+    await_postgres
     # Both or neither: not even who lost the lock is stopped in between.
     trap '' TERM HUP
     login
@@ -46,20 +47,25 @@ platform() {
   mv -T "$platform/.manifest" "$platform/manifest.json"
 }
 
-# Tells Postgres the password that its container was started with: it keeps the one that its data
-# were made with. Its own user needs none at the local socket. psql reads it from its input, and sends
-# what it can be checked by, and not the password itself.
-login() {
+# Waits until Postgres lets its own user in, who needs no password at the local socket.
+await_postgres() {
   container=$(docker ps --quiet --filter "label=com.docker.compose.project=$project" \
     --filter label=com.docker.compose.service=dagster-postgres)
   limit=$((SECONDS + 120))
-  until said=$(docker exec "$container" sh -c 'printf "%s\n" "$POSTGRES_PASSWORD" "$POSTGRES_PASSWORD" |
-    psql --username "$POSTGRES_USER" --dbname template1 --no-psqlrc --quiet --command "\\password"' 2>&1); do
+  until said=$(docker exec "$container" sh -c 'psql --username "$POSTGRES_USER" --dbname template1 \
+    --no-psqlrc --command "SELECT"' 2>&1); do
     [ "$SECONDS" -lt "$limit" ] || {
       printf '%s\n' "$said" >&2
       return 1
     }
     sleep 0.2
   done
+}
+
+# Tells Postgres the password that its container was started with: it keeps the one that its data
+# were made with. psql reads it from its input, and sends what it can be checked by, not itself.
+login() {
+  docker exec "$container" sh -c 'printf "%s\n" "$POSTGRES_PASSWORD" "$POSTGRES_PASSWORD" |
+    psql --username "$POSTGRES_USER" --dbname template1 --no-psqlrc --quiet --command "\\password"'
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bench::{Answer, Arguments, Checkout, Probe, wait_until};
 use dagster::RunStatus;
+use exec::Cmd;
 use serde_json::Value;
 
 use crate::{DEPLOY, platform};
@@ -97,7 +98,7 @@ fn one_secret_changes_alone_and_the_database_follows_its_password_there_and_back
     checkout.append("compose/dagster.yaml", "\n# Another one.\n");
     checkout.add_asset("another_asset");
     let checkout = checkout.with("API_TOKEN", NEW);
-    said.push(checkout.run(&["plan", "demo"]));
+    said.push(checkout.run(&["plan", "demo", "--out", "plan.json"]));
     let rotated = checkout.run(&["env", "rotate", "demo", "API_TOKEN", "--json"]);
     assert_eq!(rotated.code, 0, "{rotated}");
     let second: Value = serde_json::from_str(&rotated.stdout).unwrap();
@@ -175,5 +176,9 @@ fn one_secret_changes_alone_and_the_database_follows_its_password_there_and_back
         assert!(belongs && line.starts_with("600 "), "{line}");
     }
     assert!(holding.lines().count() > 4, "{holding}");
+    assert!(checkout.read("plan.json").contains("API_TOKEN"));
+    let here = Cmd::new("grep").args(["-rlF", CANARY, "--exclude=rotate.rs", "."]);
+    let here = here.dir(checkout.root()).output().expect("grep is everywhere");
+    assert_eq!(String::from_utf8_lossy(&here.stdout), "", "files of the checkout");
     checkout.down();
 }
