@@ -19,7 +19,7 @@ use crate::{
     locked::{LockLost, Locked},
     project::Project,
     report::Report,
-    runs,
+    runs, secrets,
     session::{remote, tail},
     warehouse::{self, Wanted},
 };
@@ -155,6 +155,7 @@ impl<'a> Rollout<'a> {
                 let files = std::mem::take(&mut self.files);
                 self.upload(files)
             }
+            Step::Resolve(_) => secrets::resolve(self.session, self.settings, &self.manifest.id),
             Step::Inspect => self.inspect(),
             Step::StopDaemon => self.stop_daemon(),
             Step::Dump => self.dump(),

@@ -4,18 +4,40 @@ use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, thread};
 
 use anyhow::{Context as _, anyhow, bail};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE};
-use exec::Cmd;
+use exec::{Cmd, Host, Output};
+use release::ReleaseId;
 use serde::Deserialize;
 use settings::{Reference, Secret, Secrets, Settings, Store, Value};
 
 use crate::{
     environment::Here,
     exit::{Failure, Result},
+    locked::Locked,
     report::Report,
+    session::{bash, remote, tail, target},
 };
 
-/// Puts the secrets that are kept elsewhere into the settings.
-pub(crate) fn look_up(settings: &mut Settings, here: &Here, report: &mut Report) -> Result {
+/// Puts the secrets that are kept elsewhere into the settings; of those that the host reads, which
+/// version is meant. Answers the connection, if that was asked for.
+pub(crate) fn look_up(
+    settings: &mut Settings,
+    here: &Here,
+    report: &mut Report,
+) -> Result<Option<Host>> {
+    look_up_here(settings, here, report)?;
+    if settings.left_to_host().is_empty() {
+        return Ok(None);
+    }
+    report.phase("secrets");
+    let host = Host::connect(&target(settings))?;
+    let versions = pin(settings, &host)?;
+    report.end(&format!("{} left to the host", settings.left_to_host().len()));
+    settings.pin(&versions);
+    Ok(Some(host))
+}
+
+/// Puts the secrets that the deployer reads into the settings.
+pub(crate) fn look_up_here(settings: &mut Settings, here: &Here, report: &mut Report) -> Result {
     let found = {
         let unread = settings.unread();
         // Who asks for what; several keys may ask for the same.
@@ -29,14 +51,93 @@ pub(crate) fn look_up(settings: &mut Settings, here: &Here, report: &mut Report)
             return Ok(());
         }
         report.phase("secrets");
-        let project = settings.containers.get("GOOGLE_CLOUD_PROJECT").map(Value::expose);
-        let project = project.filter(|it| !it.is_empty());
-        let found = ask(&Stores { here, project }, &askers)?;
+        let found = ask(&Stores { here, project: project(settings) }, &askers)?;
         report.end(&format!("{} looked up", found.len()));
         found
     };
     settings.fill(&found);
     Ok(())
+}
+
+/// Asks the host for the versions that are meant by references that do not say.
+fn pin(settings: &Settings, host: &Host) -> Result<BTreeMap<Reference, String>> {
+    let mut open: Vec<&Reference> =
+        settings.left_to_host().iter().filter_map(|(_, value)| value.reference()).collect();
+    open.retain(|it| !it.is_pinned());
+    open.sort_unstable();
+    open.dedup();
+    if open.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let args = open.iter().flat_map(|it| on_google(it, settings));
+    let output = host.output(&bash(remote::PIN, &args.collect::<Vec<_>>()))?;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let versions: Vec<&str> = told.lines().collect();
+    if !output.status.success() {
+        // Those before it were told.
+        let at = open[versions.len().min(open.len() - 1)];
+        let key = |value: &Value| value.reference() == Some(at);
+        let asker = settings.left_to_host().into_iter().find(|(_, value)| key(value));
+        let (key, _) = asker.expect("each was asked for by a key");
+        return Err(unread_there(settings, key, at, &output));
+    }
+    Ok(open.into_iter().cloned().zip(versions.into_iter().map(str::to_owned)).collect())
+}
+
+/// Has the host read its secrets into the files of a release, where their references stand.
+pub(crate) fn resolve(
+    locked: &Locked<'_>,
+    settings: &Settings,
+    release: &ReleaseId,
+) -> Result<String> {
+    let left = settings.left_to_host();
+    let written: Vec<(&str, &Reference, String)> = left
+        .iter()
+        .filter_map(|(key, value)| Some((*key, value.reference()?, value.expose().to_owned())))
+        .collect();
+    let dir = locked.observed.layout.release(release);
+    let mut args = vec![dir.as_str()];
+    for (key, reference, text) in &written {
+        args.extend([*key, text.as_str()]);
+        args.extend(on_google(reference, settings));
+    }
+    let output = locked.script(remote::RESOLVE, &args, Vec::new())?;
+    if output.status.code() == Some(UNREAD) {
+        let key = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if let Some((key, reference, _)) = written.iter().find(|it| it.0 == key) {
+            return Err(unread_there(settings, key, reference, &output));
+        }
+    }
+    locked.succeeded("read the secrets", output)?;
+    Ok(format!("{} read", written.len()))
+}
+
+/// What the scripts answer when a secret cannot be read.
+const UNREAD: i32 = 45;
+
+fn unread_there(settings: &Settings, key: &str, reference: &Reference, output: &Output) -> Failure {
+    let machine = settings.deploy.machine();
+    let words = String::from_utf8_lossy(&output.stderr);
+    let error = anyhow!("{}", tail(&words, 20))
+        .context(format!("{machine} cannot read {reference}, which `{key}` asks for"));
+    Failure::refused(error).hint(format!(
+        "the service account of {machine} needs roles/secretmanager.secretAccessor on `{}`, and the \
+         machine the access scope `cloud-platform`",
+        reference.of_google().1
+    ))
+}
+
+/// Project, name and version, as the scripts are told them.
+fn on_google<'a>(reference: &'a Reference, settings: &'a Settings) -> [&'a str; 3] {
+    let (own, name) = reference.of_google();
+    let project = own.or(project(settings)).unwrap_or_default();
+    [project, name, reference.version.as_deref().unwrap_or("latest")]
+}
+
+/// The environment's Google project: whose secret is meant if a reference does not say.
+fn project(settings: &Settings) -> Option<&str> {
+    let project = settings.containers.get("GOOGLE_CLOUD_PROJECT").map(Value::expose);
+    project.filter(|it| !it.is_empty())
 }
 
 fn ask<S: Secrets<Error = anyhow::Error>>(
@@ -153,14 +254,14 @@ impl Stores<'_> {
     }
 
     fn google(&self, reference: &Reference) -> anyhow::Result<Secret> {
-        let (project, name) = match reference.name.split_once('/') {
-            Some((project, name)) => (Some(project), name),
-            None => (self.project, reference.name.as_str()),
-        };
+        let (own, name) = reference.of_google();
+        let project = own.or(self.project);
         let version = reference.version.as_deref().unwrap_or("latest");
         let call = self
             .here
             .program("gcloud")
+            // It would write what it reads into a log of its own.
+            .env("CLOUDSDK_CORE_DISABLE_FILE_LOGGING", "1")
             .args(["secrets", "versions", "access", version])
             .args([format!("--secret={name}"), "--format=json".to_owned()])
             .args(project.map(|it| format!("--project={it}")));
@@ -216,6 +317,7 @@ mod tests {
     use std::path::Path;
 
     use expect_test::{Expect, expect};
+    use serde_json::json;
 
     use super::*;
 
@@ -293,6 +395,74 @@ mod tests {
         let told = failure.to_string().replace(&root.display().to_string(), "ROOT");
         assert!(!told.contains("hunter2"), "{told}");
         expected.assert_eq(&told);
+    }
+
+    /// Runs a script of the host's beside the stand-ins.
+    fn on_host(root: &Path, script: &str, args: &[&str]) -> Output {
+        let path = format!("{}:/usr/bin:/bin", root.display());
+        bash(script, args).env("PATH", path).output().unwrap()
+    }
+
+    #[test]
+    fn the_host_tells_a_version_without_what_it_holds() {
+        let root = checkout();
+        stand_in(root.path(), "gcloud", "echo projects/1/secrets/x/versions/7");
+        let args = ["acme-prod", "db", "latest", "", "token", "live"];
+        let output = on_host(root.path(), remote::PIN, &args);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "7\n7\n");
+        let calls = fs::read_to_string(root.path().join("calls")).unwrap();
+        expect![[r#"
+            gcloud secrets versions access latest --secret=db --project=acme-prod --format=value(name)
+            gcloud secrets versions access live --secret=token --format=value(name)
+        "#]].assert_eq(&calls);
+        stand_in(root.path(), "gcloud", "echo denied >&2; exit 1");
+        let output = on_host(root.path(), remote::PIN, &args);
+        assert_eq!(output.status.code(), Some(UNREAD));
+    }
+
+    #[test]
+    fn any_secret_that_the_host_reads_is_put_in_its_place_and_nowhere_else() {
+        let root = checkout();
+        let path = |name: &str| root.path().join(name);
+        let reference = "gcp-secret://db@7";
+        let other = "gcp-secret://other@1";
+        let file = |db: &str| {
+            let environment = json!({ "DB": db, "OTHER": other, "PLAIN": reference });
+            let service = json!({ "environment": environment });
+            json!({ "services": { "a": service, "b": service } })
+        };
+        let resolve = |secret: &[u8]| {
+            for name in ["core.env.json", "platform.env.json"] {
+                fs::write(path(name), file(reference).to_string()).unwrap();
+            }
+            fs::write(path("value"), secret).unwrap();
+            stand_in(root.path(), "gcloud", &format!("cat {}", path("value").display()));
+            let dir = root.path().display().to_string();
+            let args = [dir.as_str(), "DB", reference, "", "db", "7"];
+            on_host(root.path(), remote::RESOLVE.0, &args)
+        };
+        let nasty = "\"'\\ \t$HOME ${X} & \u{1} é 🦀\n \",\"OTHER\":\"gcp-secret://other@1\"\n";
+        for (secret, expected) in [("hunter2\n", "hunter2"), (nasty, nasty.trim_end())] {
+            let output = resolve(secret.as_bytes());
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!([output.stdout, output.stderr].concat(), b"");
+            for name in ["core.env.json", "platform.env.json"] {
+                let after = fs::read(path(name)).unwrap();
+                let after: serde_json::Value = serde_json::from_slice(&after).unwrap();
+                assert_eq!(after, file(&expected.replace('$', "$$")));
+            }
+        }
+        for (secret, why) in [
+            (&b"\n"[..], "it is empty there\n"),
+            (b"a\0b", "it holds a NUL byte, which no environment can hold\n"),
+            (b"a\xe9b", "it is not UTF-8 text\n"),
+            (b"a\xc3", "it is not UTF-8 text\n"),
+        ] {
+            let output = resolve(secret);
+            assert_eq!(output.status.code(), Some(UNREAD));
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), "DB\n");
+            assert_eq!(String::from_utf8(output.stderr).unwrap(), why);
+        }
     }
 
     #[test]

@@ -24,6 +24,13 @@ pub(crate) mod remote {
         };
     }
 
+    /// A script that reads secrets.
+    macro_rules! gcloud {
+        ($script:literal) => {
+            concat!(include_str!("remote/gcloud.sh"), include_str!($script))
+        };
+    }
+
     // These change nothing, or are about the lock itself.
     pub(crate) const OBSERVE: &str =
         concat!(include_str!("remote/password.sh"), include_str!("remote/observe.sh"));
@@ -51,6 +58,8 @@ pub(crate) mod remote {
         include_str!("remote/platform.sh"),
         include_str!("remote/rollback.sh")
     );
+    pub(crate) const DATABASE_PASSWORD: &str = include_str!("remote/database_password.sh");
+    pub(crate) const PIN: &str = gcloud!("remote/pin.sh");
     pub(crate) const LOOK: &str = postgres!("remote/look.sh");
     /// What `inspect.sh` and `migrate.sh` run in a container.
     pub(crate) const INSTANCE: &str = include_str!("remote/instance.py");
@@ -62,6 +71,7 @@ pub(crate) mod remote {
         Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/candidate.sh")));
     pub(crate) const SWITCH: Script =
         Script(concat!(include_str!("remote/graphql.sh"), include_str!("remote/switch.sh")));
+    pub(crate) const RESOLVE: Script = Script(gcloud!("remote/resolve.sh"));
     pub(crate) const INSPECT: Script = Script(include_str!("remote/inspect.sh"));
     pub(crate) const HALT: Script = Script(include_str!("remote/halt.sh"));
     pub(crate) const RESUME: Script = Script(include_str!("remote/resume.sh"));
@@ -108,12 +118,17 @@ impl<'a> Session<'a> {
 
     /// Connects, for a verb that is about one code location.
     pub(crate) fn connect_for(settings: &'a Settings, location: Location) -> Result<Session<'a>> {
-        Ok(Session {
-            host: Host::connect(&target(settings))?,
-            settings,
-            location,
-            compose: OnceCell::new(),
-        })
+        Session::over(None, settings, location)
+    }
+
+    /// The same, over a connection that may be there already.
+    pub(crate) fn over(
+        host: Option<Host>,
+        settings: &'a Settings,
+        location: Location,
+    ) -> Result<Session<'a>> {
+        let host = host.map_or_else(|| Host::connect(&target(settings)), Ok)?;
+        Ok(Session { host, settings, location, compose: OnceCell::new() })
     }
 
     /// Asks the host something, by a script that changes nothing there. (What changes something is

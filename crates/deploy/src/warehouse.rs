@@ -69,11 +69,17 @@ impl Server {
         let Settings { environment, containers, .. } = session.settings;
         let text =
             |key: &str| containers.get(key).map(Value::expose).unwrap_or_default().to_owned();
+        let left = session.settings.left_to_host();
+        let password = if left.iter().any(|(key, _)| *key == release::PASSWORD) {
+            session.ask("read the database's password", remote::DATABASE_PASSWORD, &[&project])?
+        } else {
+            text(release::PASSWORD)
+        };
         Ok(Some(Server {
             environment: environment.clone(),
             address,
             user: text("POSTGRES_USER"),
-            password: text("POSTGRES_PASSWORD"),
+            password,
             dagster: text("POSTGRES_DB"),
             warehouse: text("WAREHOUSE_DB"),
         }))

@@ -80,6 +80,8 @@ pub enum Change {
 pub enum Step {
     /// Puts the release's folder on the host.
     Upload,
+    /// Has the host read these secrets, by key, and put them into the release's folder.
+    Resolve(Vec<String>),
     /// Fetches the images that the host lacks, by digest.
     Pull,
     /// Asks the new images whether they can take over: `dagster.yaml`, the data's version, the
@@ -155,6 +157,7 @@ impl Step {
         match self {
             Step::Upload => "upload",
             Step::Pull => "pull",
+            Step::Resolve(_) => "resolve",
             Step::Inspect => "inspect",
             Step::StopDaemon => "stop daemon",
             Step::Dump => "dump",
@@ -257,6 +260,17 @@ impl Plan {
         let started = self.steps.iter().position(|it| *it == Step::Start);
         if let Some(started) = started.filter(|_| !lacking.is_empty()) {
             self.steps.insert(started, Step::Schema { migrations: names(&lacking), asked });
+        }
+        self
+    }
+
+    /// The plan, with the secrets of these keys read by the host, once the release is there.
+    #[must_use]
+    pub fn with_secrets_of_host<'a>(mut self, keys: impl Iterator<Item = &'a str>) -> Plan {
+        let keys: Vec<String> = keys.map(str::to_owned).collect();
+        let uploaded = self.steps.iter().position(|it| *it == Step::Upload);
+        if let Some(uploaded) = uploaded.filter(|_| !keys.is_empty()) {
+            self.steps.insert(uploaded + 1, Step::Resolve(keys));
         }
         self
     }
@@ -472,6 +486,9 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Upload => f.write_str("put the release on the host"),
+            Step::Resolve(keys) => {
+                write!(f, "let the host read its secrets: {}", list(keys))
+            }
             Step::Pull => f.write_str("pull its images by digest"),
             Step::Inspect => {
                 f.write_str("check dagster.yaml and the databases against the new images")
@@ -891,6 +908,34 @@ pub(crate) mod tests {
         // Then there are none that could be ended after the switch.
         assert_eq!(cancels.steps.len(), plan.steps.len());
         assert_eq!(cancels.steps[6].to_string(), "cancel all runs in flight, at most 10 min");
+    }
+
+    #[test]
+    fn the_host_reads_its_secrets_before_anything_needs_them() {
+        let observed = host(&[(A, "running")], Some(A));
+        let plan = |inputs: &Inputs, keys: &[&'static str]| {
+            Plan::new(NEW.parse().unwrap(), inputs, false, false, 5, &observed)
+                .with_secrets_of_host(keys.iter().copied())
+        };
+        let code = inputs("new code");
+        expect![[r#"
+            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+              - the code changed
+            steps:
+               1. pull its images by digest
+               2. put the release on the host
+               3. let the host read its secrets: `API_TOKEN`, `POSTGRES_PASSWORD`
+               4. start the new code server beside the one that serves
+               5. check the new code server's definitions
+               6. switch webserver and daemon to it
+               7. verify that it is what is served
+               8. record the release"#]]
+        .assert_eq(&plan(&code, &["API_TOKEN", "POSTGRES_PASSWORD"]).to_string());
+        assert_eq!(
+            plan(&code, &[]),
+            Plan::new(NEW.parse().unwrap(), &code, false, false, 5, &observed)
+        );
+        assert!(plan(&inputs("code"), &["API_TOKEN"]).is_empty());
     }
 
     #[test]

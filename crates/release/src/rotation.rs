@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use settings::{Deploy, Item, Origin, Settings, Value};
+use settings::{Deploy, Item, Origin, ResolveOn, Settings, Value};
 
 use crate::{
     Change, ComposeFiles, Inputs, MadeOf, Manifest, Observed, Outcome, PASSWORD, Plan, ReleaseId,
@@ -168,12 +168,14 @@ impl Rotation {
         }
         let password = self.key == PASSWORD && why.contains(&Change::PlatformSettings);
         why.extend(password.then_some(Change::Password));
-        Ok(Plan {
+        let plan = Plan {
             from: observed.live.clone(),
             steps: steps(&release, &why, test_job, keep, observed),
             changes: vec![Change::Secret(self.key.clone())],
             release,
-        })
+        };
+        let left_to_host = self.settings.left_to_host().into_iter().map(|(key, _)| key);
+        Ok(plan.with_secrets_of_host(left_to_host))
     }
 
     /// The manifest of the release that it makes: the images are those that serve.
@@ -223,9 +225,17 @@ fn as_served(
         let value = Value::released(text, made_of.is_secret(&key));
         (key, value)
     };
-    let containers = environment_of(&served.core_environment)?.into_iter().map(value).collect();
+    let containers = environment_of(&served.core_environment)?.into_iter().map(value);
+    let mut containers: BTreeMap<String, Value> = containers.collect();
     let deploy = deploy(&settings.deploy, made_of, observed.platform_made_of.as_ref()?)?;
-    let of_platform = environment_of(&served.platform_environment)?;
+    let mut of_platform = environment_of(&served.platform_environment)?;
+    if deploy.resolve_on == ResolveOn::Host {
+        // It reads them anew, of the same version; so the release is made of what a deploy would be.
+        for (key, reference) in observed.live_manifest().into_iter().flat_map(|it| &it.secrets) {
+            containers.entry(key.clone()).and_modify(|it| *it = Value::referred(reference));
+            of_platform.entry(key.clone()).and_modify(|it| it.clone_from(reference));
+        }
+    }
     let environment = settings.environment.clone();
     Some((Settings { environment, deploy, containers }, of_platform))
 }
@@ -271,6 +281,7 @@ mod tests {
             registry_user: None,
             registry_password: None,
             proven_by: None,
+            resolve_on: ResolveOn::Deployer,
             python_image: "python:3".into(),
             postgres_image: "postgres:17".into(),
             ui_port: 3000,

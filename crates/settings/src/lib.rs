@@ -29,8 +29,8 @@ pub use self::{
     markdown::{describe, find, markdown},
     reference::{Reference, Secret, Secrets, Store},
     resolve::{
-        Deploy, Resolved, Settings, environments, is_dev, is_testbed, peek, read, resolve,
-        templates,
+        Deploy, ResolveOn, Resolved, Settings, environments, is_dev, is_testbed, peek, read,
+        resolve, templates,
     },
     template::{Item, Kind, Template},
     value::{Origin, Value},

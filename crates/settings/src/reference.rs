@@ -86,6 +86,19 @@ impl Reference {
         Some(if sound { Ok(reference) } else { Err(format!("must be {}", store.form())) })
     }
 
+    /// Of a secret of Google's: the project, if it says one, and the name there.
+    pub fn of_google(&self) -> (Option<&str>, &str) {
+        match self.name.split_once('/') {
+            Some((project, name)) => (Some(project), name),
+            None => (None, &self.name),
+        }
+    }
+
+    /// Whether it says a version that is never another.
+    pub fn is_pinned(&self) -> bool {
+        self.version.as_ref().is_some_and(|it| it.bytes().all(|it| it.is_ascii_digit()))
+    }
+
     /// Whether its parts are what its store can be asked for. None can be taken for an option.
     fn is_sound(&self) -> bool {
         let plain = |text: &str, more: &[u8]| {

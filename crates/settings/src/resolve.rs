@@ -42,6 +42,7 @@ pub struct Deploy {
     pub registry: String,
     pub registry_user: Option<String>,
     pub registry_password: Option<Value>,
+    pub resolve_on: ResolveOn,
     pub python_image: String,
     pub postgres_image: String,
     pub ui_port: u16,
@@ -61,6 +62,15 @@ pub struct Deploy {
     pub webserver_memory: String,
     pub daemon_memory: String,
     pub postgres_memory: String,
+}
+
+/// Who reads the containers' secrets that are kept elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolveOn {
+    /// Whoever deploys.
+    Deployer,
+    /// The host, by itself.
+    Host,
 }
 
 /// An environment as its files and the process tell it, right or not.
@@ -213,6 +223,15 @@ impl Resolved {
                 problems.push(self.problem(item, value, format!("`{key}` {why}")));
             }
         }
+        if self.value("DEPLOY_RESOLVE_ON").is_some_and(|it| it.expose() == "host") {
+            for item in self.template.items.iter().filter(|it| !it.key.starts_with("DEPLOY_")) {
+                let Some(value) = self.value(&item.key) else { continue };
+                if value.reference().is_some_and(|it| it.store != Store::Google) {
+                    let why = "is where the host cannot read it (DEPLOY_RESOLVE_ON): only gcp-secret:// is";
+                    problems.push(self.problem(item, value, format!("`{}` {why}", item.key)));
+                }
+            }
+        }
         if self.value("DEPLOY_HOST").is_some_and(|it| it.expose() == LOCAL) {
             // Whoever gives them means another host, and would deploy here.
             for item in self.template.items.iter().filter(|it| it.key.starts_with("DEPLOY_SSH_")) {
@@ -243,19 +262,42 @@ impl Deploy {
 }
 
 impl Settings {
-    /// The secrets that are kept elsewhere and were not looked up yet, by key.
+    /// The secrets that are kept elsewhere and that the deployer has yet to look up, by key.
     pub fn unread(&self) -> Vec<(&str, &Value)> {
         let password = self.deploy.registry_password.iter();
-        let containers = self.containers.iter().map(|(key, value)| (key.as_str(), value));
-        let all = containers.chain(password.map(|it| ("DEPLOY_REGISTRY_PASSWORD", it)));
+        let deployer = self.deploy.resolve_on == ResolveOn::Deployer;
+        let all = deployer.then(|| self.kept_elsewhere()).into_iter().flatten();
+        let all = all.chain(password.map(|it| ("DEPLOY_REGISTRY_PASSWORD", it)));
         all.filter(|(_, value)| value.is_unread()).collect()
+    }
+
+    /// The secrets that are kept elsewhere and that the host reads, by key.
+    pub fn left_to_host(&self) -> Vec<(&str, &Value)> {
+        let host = self.deploy.resolve_on == ResolveOn::Host;
+        host.then(|| self.kept_elsewhere()).into_iter().flatten().collect()
+    }
+
+    fn kept_elsewhere(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let all = self.containers.iter().map(|(key, value)| (key.as_str(), value));
+        all.filter(|(_, value)| value.reference().is_some())
     }
 
     /// Puts secrets that were looked up into their places.
     pub fn fill(&mut self, secrets: &BTreeMap<Reference, Secret>) {
-        for value in self.containers.values_mut().chain(&mut self.deploy.registry_password) {
+        let deployer = self.deploy.resolve_on == ResolveOn::Deployer;
+        let containers = self.containers.values_mut().filter(|_| deployer);
+        for value in containers.chain(&mut self.deploy.registry_password) {
             if let Some(secret) = value.reference().and_then(|it| secrets.get(it)) {
                 value.fill(secret);
+            }
+        }
+    }
+
+    /// Says which versions are meant of the secrets that the host reads.
+    pub fn pin(&mut self, versions: &BTreeMap<Reference, String>) {
+        for value in self.containers.values_mut() {
+            if let Some(version) = value.reference().and_then(|it| versions.get(it)) {
+                value.pin(version);
             }
         }
     }
@@ -426,6 +468,10 @@ fn settings(
         registry: text("REGISTRY"),
         registry_user: get("REGISTRY_USER"),
         registry_password: values.get("DEPLOY_REGISTRY_PASSWORD").cloned(),
+        resolve_on: match get("RESOLVE_ON").as_deref() {
+            Some("host") => ResolveOn::Host,
+            _ => ResolveOn::Deployer,
+        },
         python_image: text("PYTHON_IMAGE"),
         postgres_image: text("POSTGRES_IMAGE"),
         ui_port: port("UI_PORT").unwrap_or(3000),
@@ -463,6 +509,8 @@ mod tests {
 DEPLOY_HOST=
 # @type=port
 DEPLOY_SSH_PORT=
+# @type=enum(deployer,host)
+DEPLOY_RESOLVE_ON=deployer
 # @type=port
 DEPLOY_UI_PORT=3000
 
@@ -526,7 +574,7 @@ DAGSTER_ENV=prod
                   .env.prod:1: `DEPLOY_UI_PROT` is not a key of env-templates/prod.env, did you mean `DEPLOY_UI_PORT`?
                   .env.prod:5: `DAGSTER_ENV` must be one of dev, prod
                   env-templates/prod.env:3: `DEPLOY_HOST` has no value: give it one in .env.prod
-                  env-templates/prod.env:10: `POSTGRES_PASSWORD` has no value: give it one in .env.prod"#]],
+                  env-templates/prod.env:12: `POSTGRES_PASSWORD` has no value: give it one in .env.prod"#]],
         );
     }
 
@@ -543,6 +591,28 @@ DAGSTER_ENV=prod
         assert_eq!(settings.unread(), []);
         assert_eq!(settings.kept(), layer(&[("POSTGRES_PASSWORD", "gcp-secret://db@7")]));
         assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn what_the_host_reads_is_pinned_and_never_filled() {
+        let root =
+            checkout("DEPLOY_HOST=vm\nDEPLOY_RESOLVE_ON=host\nPOSTGRES_PASSWORD=gcp-secret://db\n");
+        let mut settings = resolve(root.path(), "prod", &layer(&[]), &layer(&[])).unwrap();
+        assert_eq!(settings.unread(), []);
+        let [(key, value)] = settings.left_to_host()[..] else { panic!("one is left to the host") };
+        assert_eq!(key, "POSTGRES_PASSWORD");
+        let reference = value.reference().unwrap().clone();
+        let secret = Secret { text: "hunter2".into(), version: Some("7".into()) };
+        settings.fill(&BTreeMap::from([(reference.clone(), secret)]));
+        settings.pin(&BTreeMap::from([(reference, "8".to_owned())]));
+        assert_eq!(settings.containers["POSTGRES_PASSWORD"].expose(), "gcp-secret://db@8");
+        assert_eq!(settings.kept(), layer(&[("POSTGRES_PASSWORD", "gcp-secret://db@8")]));
+        refused(
+            "DEPLOY_HOST=vm\nDEPLOY_RESOLVE_ON=host\nPOSTGRES_PASSWORD=op://a/b/c\n",
+            &expect![[r#"
+                the settings are not right:
+                  .env.prod:3: `POSTGRES_PASSWORD` is where the host cannot read it (DEPLOY_RESOLVE_ON): only gcp-secret:// is"#]],
+        );
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Value {
         Value { text, sensitive, origin: Origin::Release, reference: None, unread: false }
     }
 
+    /// Of a release: a secret that is kept elsewhere, and that the host reads anew.
+    pub fn referred(reference: &str) -> Value {
+        Value::new(reference, true, Origin::Release)
+    }
+
     /// What may be shown of it.
     pub fn shown(&self) -> String {
         match &self.reference {
@@ -76,6 +81,14 @@ impl Value {
         self.unread = false;
         if let Some(reference) = &mut self.reference {
             reference.version.clone_from(&secret.version);
+        }
+    }
+
+    /// Says which version is meant of a secret that stays unread here.
+    pub(crate) fn pin(&mut self, version: &str) {
+        if let Some(reference) = &mut self.reference {
+            reference.version = Some(version.to_owned());
+            self.text = reference.to_string();
         }
     }
 

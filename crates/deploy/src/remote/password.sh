@@ -4,4 +4,3 @@ password() {
   local pattern='"POSTGRES_PASSWORD":"([^"\\]|\\.)*"'
   if [[ $(cat "$1" 2>/dev/null) =~ $pattern ]]; then printf '%s' "${BASH_REMATCH[0]}"; fi
 }
-

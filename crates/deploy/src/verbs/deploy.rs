@@ -83,12 +83,14 @@ impl<'a> Source<'a> {
         let password = observed.password_changes(settings);
         let images = self.promotion.as_ref().map(Promotion::images);
         let inputs = &self.inputs;
-        runs.treat(match images {
+        let plan = match images {
             Some(images) => {
                 Plan::promoting(id, inputs, images, password, test_job, *keep, observed)
             }
             None => Plan::new(id, inputs, password, test_job, *keep, observed),
-        })
+        };
+        let left_to_host = settings.left_to_host().into_iter().map(|(key, _)| key);
+        runs.treat(plan.with_secrets_of_host(left_to_host))
     }
 
     /// The code's image, if there is one yet.
@@ -131,10 +133,10 @@ impl Deploy {
             None => Some(self.checkout(here, &settings)?),
         };
         refuse_tracked(here, &self.environment)?;
-        secrets::look_up(&mut settings, here, &mut report)?;
+        let host = secrets::look_up(&mut settings, here, &mut report)?;
 
         report.phase("connect");
-        let seen = promotion::connect(&settings, other.as_ref(), &self.location)?;
+        let seen = promotion::connect(host, &settings, other.as_ref(), &self.location)?;
         let ((session, observed), theirs) = seen;
         report.end(&format!("{}, Compose {}", settings.deploy.place(), observed.compose.version));
         let source = match theirs {
@@ -271,7 +273,7 @@ impl Deploy {
         // Of its secrets only the registry's login may be needed.
         other.containers.retain(|_, value| !value.is_unread());
         if other.deploy.registry != settings.deploy.registry {
-            secrets::look_up(&mut other, here, report)?;
+            secrets::look_up_here(&mut other, here, report)?;
         }
         Ok(Some(other))
     }

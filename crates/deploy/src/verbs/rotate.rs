@@ -96,13 +96,13 @@ impl Rotate {
         refuse_tracked(here, &self.environment)?;
         // The others stay as they are.
         settings.containers.retain(|key, value| *key == self.key || !value.is_unread());
-        secrets::look_up(&mut settings, here, &mut report)?;
+        let host = secrets::look_up(&mut settings, here, &mut report)?;
 
         report.phase("connect");
-        let session = Session::connect_for(&settings, self.location.clone())?;
+        let session = Session::over(host, &settings, self.location.clone())?;
         let observed = session.observe()?;
         session.require(&observed)?;
-        report.end(&settings.deploy.host);
+        report.end(settings.deploy.place());
         let decided = self.decide(&session, &observed);
         let decided = if self.dry_run { decided } else { session.recorded(&audit, decided) };
         let shown = decided?.1;
@@ -198,8 +198,8 @@ fn served(session: &Session<'_>, observed: &Observed, live: &ReleaseId) -> Resul
     let args = [layout.release(live), layout.platform()];
     let output =
         session.host.output(&bash(remote::SERVED, &args.each_ref().map(String::as_str)))?;
-    let host = &session.settings.deploy.host;
-    let what = || format!("cannot read on `{host}` what serves");
+    let host = session.settings.deploy.machine();
+    let what = || format!("cannot read on {host} what serves");
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(anyhow!("{}", said.trim_end()).context(what()).into());

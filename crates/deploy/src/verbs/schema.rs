@@ -135,7 +135,7 @@ async fn settings(here: &Here, environment: &str, report: &mut Report) -> Result
 }
 
 fn with_secrets(mut settings: Settings, here: &Here, report: &mut Report) -> Result<Settings> {
-    secrets::look_up(&mut settings, here, report)?;
+    secrets::look_up_here(&mut settings, here, report)?;
     Ok(settings)
 }
 
