@@ -311,7 +311,8 @@ impl Checkout {
         format!("label=dagster-deploy.testbed=demo-{}", &checkout.short()[..6])
     }
 
-    fn vm(&self) -> String {
+    /// The name of the VM's container.
+    pub fn vm(&self) -> String {
         self.container("-vm")
     }
 

@@ -11,6 +11,7 @@ mod promotion;
 mod rollback;
 mod rotate;
 mod schema;
+mod secrets_on_host;
 mod staging;
 
 use std::{collections::BTreeMap, net::TcpListener, time::Duration};
