@@ -6,7 +6,7 @@ use settings::{Deploy, Item, Origin, ResolveOn, Settings, Value};
 
 use crate::{
     Change, ComposeFiles, Inputs, MadeOf, Manifest, Observed, Outcome, PASSWORD, Plan, ReleaseId,
-    core_environment,
+    Step, core_environment,
     files::{environment_of, with_value},
     plan::{changes, steps},
 };
@@ -168,9 +168,12 @@ impl Rotation {
         }
         let password = self.key == PASSWORD && why.contains(&Change::PlatformSettings);
         why.extend(password.then_some(Change::Password));
+        let mut steps = steps(&release, &why, test_job, keep, observed);
+        // Images and dagster.yaml are those that stand.
+        steps.retain(|it| *it != Step::Inspect);
         let plan = Plan {
             from: observed.live.clone(),
-            steps: steps(&release, &why, test_job, keep, observed),
+            steps,
             changes: vec![Change::Secret(self.key.clone())],
             release,
         };
@@ -392,20 +395,19 @@ mod tests {
             &now,
             served(),
             &expect![[r#"
-            20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
-              - the secret POSTGRES_PASSWORD changes, and nothing else
-            steps:
-               1. pull its images by digest
-               2. put the release on the host
-               3. check dagster.yaml and the databases against the new images
-               4. start the new code server beside the one that serves
-               5. check the new code server's definitions
-               6. stop the daemon; runs queue until it is back
-               7. make sure that no run is in flight; those that wait go on waiting
-               8. tell Postgres the other password; webserver and daemon start with it and ask the new code server
-               9. switch webserver and daemon to it
-              10. verify that it is what is served
-              11. record the release"#]],
+                20261101-000000-aaaaaaa -> 20261123-142233-fffffff, because:
+                  - the secret POSTGRES_PASSWORD changes, and nothing else
+                steps:
+                   1. pull its images by digest
+                   2. put the release on the host
+                   3. start the new code server beside the one that serves
+                   4. check the new code server's definitions
+                   5. stop the daemon; runs queue until it is back
+                   6. make sure that no run is in flight; those that wait go on waiting
+                   7. tell Postgres the other password; webserver and daemon start with it and ask the new code server
+                   8. switch webserver and daemon to it
+                   9. verify that it is what is served
+                  10. record the release"#]],
         );
         let (observed, served) = served();
         let rotation = Rotation::new(PASSWORD, &settings(&now), served, &observed).unwrap();
