@@ -55,7 +55,7 @@ enum Verb {
     Schema(forward::Arguments),
     /// Stop an environment and remove its containers
     Down(forward::Arguments),
-    /// Check this machine
+    /// Check this machine, and an environment's host
     Doctor(forward::Arguments),
     Lint(lint::Lint),
     Hooks(lint::Hooks),

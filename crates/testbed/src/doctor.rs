@@ -37,6 +37,19 @@ pub struct Finding {
     package: Option<&'static str>,
 }
 
+impl Finding {
+    /// Something that is as it should be.
+    pub fn fine(name: &str, what: &str) -> Finding {
+        let (name, what) = (name.to_owned(), what.to_owned());
+        Finding { name, ok: true, what, mend: String::new(), package: None }
+    }
+
+    /// Something that is not, and that no package of this machine mends.
+    pub fn lack(name: &str, what: String, mend: &str) -> Finding {
+        lack(name, what, mend, None)
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if self.ok { "ok     " } else { "missing" };
@@ -131,7 +144,7 @@ const MEND_ENGINE: &str =
 fn engine_version(version: &str, api: &str) -> Finding {
     let parsed = api.split_once('.').and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
     if parsed.is_some_and(|it: (u32, u32)| it >= API) {
-        return fine(ENGINE, version);
+        return Finding::fine(ENGINE, version);
     }
     let what = format!("{version} is too old: 19.03 is the first with BuildKit");
     lack(ENGINE, what, "install a newer engine: https://docs.docker.com/engine/install", None)
@@ -157,7 +170,7 @@ fn no_engine(error: &images::Error) -> Finding {
 fn program_is_there(program: &'static str, package: &'static str) -> Finding {
     // Which of them knows `--version` differs; that it can be started is enough.
     match Cmd::new(program).arg("--version").output() {
-        Ok(_) => fine(program, "is installed"),
+        Ok(_) => Finding::fine(program, "is installed"),
         Err(_) => lack(
             program,
             "is not installed".to_owned(),
@@ -170,7 +183,7 @@ fn program_is_there(program: &'static str, package: &'static str) -> Finding {
 fn disk(dir: &str, free: u64) -> Finding {
     let what = format!("{free} GB free below {dir}");
     if free >= DISK_GB {
-        return fine("disk", &what);
+        return Finding::fine("disk", &what);
     }
     let what = format!("{what}; {DISK_GB} are needed");
     lack("disk", what, "make room; what Docker could remove: docker system df", None)
@@ -179,15 +192,10 @@ fn disk(dir: &str, free: u64) -> Finding {
 fn memory(available: u64) -> Finding {
     let what = format!("{available} GB available");
     if available >= MEMORY_GB {
-        return fine("memory", &what);
+        return Finding::fine("memory", &what);
     }
     let what = format!("{what}; {MEMORY_GB} are needed");
     lack("memory", what, "end other programs, or take a larger machine", None)
-}
-
-fn fine(name: &str, what: &str) -> Finding {
-    let (name, what) = (name.to_owned(), what.to_owned());
-    Finding { name, ok: true, what, mend: String::new(), package: None }
 }
 
 fn lack(name: &str, what: String, mend: &str, package: Option<&'static str>) -> Finding {

@@ -488,7 +488,7 @@ fn refuse_broken(preview: &Preview) -> Result {
 }
 
 /// What would make the deploy fail half way is told before it begins.
-fn refuse_host(settings: &Settings, observed: &Observed) -> Result {
+pub(super) fn refuse_host(settings: &Settings, observed: &Observed) -> Result {
     /// An image of the code, unpacked, and room to work.
     const NEEDED: u64 = 2 << 30;
 

@@ -1,17 +1,23 @@
-//! `doctor`: what this machine lacks.
+//! `doctor`: what this machine lacks, and an environment's host.
 
 use anyhow::anyhow;
-use testbed::doctor;
+use settings::Settings;
+use testbed::doctor::{self, Finding};
 
 use crate::{
     environment::Here,
     exit::{Failure, Result},
     report::{self, Report},
+    session::Session,
+    verbs::deploy::refuse_host,
 };
 
-/// Checks this machine
+/// Checks this machine, and an environment's host
 #[derive(clap::Args)]
 pub(crate) struct Doctor {
+    /// The environment whose host is looked at too
+    #[arg(value_name = "ENV")]
+    environment: Option<String>,
     /// Install what is missing (Debian, as root or with sudo)
     #[arg(long)]
     install: bool,
@@ -21,19 +27,45 @@ pub(crate) struct Doctor {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self, _here: &Here) -> Result {
+    pub(crate) async fn run(self, here: &Here) -> Result {
         if self.install {
             make_ready(&mut Report::new()).await?;
         }
-        let findings = doctor::check().await;
+        let mut findings = doctor::check().await;
+        if let Some(environment) = &self.environment {
+            findings.extend(host(&here.settings(environment).await?)?);
+        }
         report::facts(self.json, &findings, |it| {
             it.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
         });
         match findings.iter().filter(|it| !it.ok).count() {
             0 => Ok(()),
-            n => Err(Failure::refused(anyhow!("this machine lacks {n} of {}", findings.len()))),
+            n => Err(Failure::refused(anyhow!("{n} of {} are missing", findings.len()))),
         }
     }
+}
+
+/// What a deploy needs of the host.
+fn host(settings: &Settings) -> Result<Vec<Finding>> {
+    let place = settings.deploy.place();
+    let lack = |failure: Failure| {
+        let mend = failure.hint.unwrap_or_default();
+        Finding::lack("host", format!("{:#}", failure.error), &mend)
+    };
+    let session = match Session::connect(settings) {
+        Ok(session) => session,
+        Err(failure) => return Ok(vec![lack(failure)]),
+    };
+    let observed = session.observe()?;
+    let mut found: Vec<Finding> = observed.lacks.iter().map(|it| lack(session.lacks(it))).collect();
+    if found.is_empty() {
+        found.extend(refuse_host(settings, &observed).err().map(lack));
+    }
+    if found.is_empty() {
+        let what = format!("{place}, Compose {}", observed.compose.version);
+        found.push(Finding::fine("host", &what));
+    }
+    Ok(found)
 }
 
 /// Installs what is missing, or says in one line per lack what to install.

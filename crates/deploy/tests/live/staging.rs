@@ -129,6 +129,10 @@ fn staging_on_this_machine_is_released_and_rolled_back_by_the_same_path() {
     assert!(refused.stderr.contains(&format!("port {other} of this machine is used")), "{refused}");
     let refused = staging.run_with(&[("DEPLOY_SSH_PORT", "22")], "deploy", &[]);
     assert!(refused.stderr.contains("`DEPLOY_SSH_PORT` is of no use"), "{refused}");
+    let doctor = |variables: &[(&str, &str)]| staging.run_with(variables, "doctor", &[]).stdout;
+    assert!(doctor(&[]).contains("host           this machine, Compose"), "{}", doctor(&[]));
+    let told = doctor(&[("DEPLOY_UI_PORT", &other)]);
+    assert!(told.contains("missing  host           port"), "{told}");
     let holder = Cmd::new("flock").arg(dir.join("lock")).arg("cat").start_tied().unwrap();
     wait_until(LIMIT, "somebody has the lock", || {
         let free = Cmd::new("flock").arg("--nonblock").arg(dir.join("lock")).arg("true").output();
