@@ -440,6 +440,37 @@ mod tests {
     }
 
     #[test]
+    fn what_the_host_reads_itself_is_recorded_by_where_it_is_kept() {
+        let kept = |version: u8| format!("gcp-secret://token@{version}");
+        let at = |version: u8| {
+            let mut settings = settings(&THEN);
+            settings.deploy.resolve_on = ResolveOn::Host;
+            settings.containers.insert("API_TOKEN".into(), Value::referred(&kept(version)));
+            settings
+        };
+        let (mut observed, served) = self::served();
+        observed.manifests[0].secrets.insert("API_TOKEN".into(), kept(7));
+        let id: ReleaseId = A.parse().unwrap();
+        let made_of = served.compose.made_of(&id, &at(7));
+        observed.made_of = Some(made_of.clone());
+        let same = Rotation::new("API_TOKEN", &at(7), served, &observed).err();
+        assert!(matches!(same, Some(NoRotation::Unchanged { .. })), "{same:?}");
+
+        let rotate = |key: &str, settings: &Settings| {
+            let rotation = Rotation::new(key, settings, self::served().1, &observed).unwrap();
+            let plan = rotation.plan(NEW.parse().unwrap(), false, 5, &observed).unwrap();
+            let new = rotation.served.compose.made_of(&id, &rotation.settings);
+            assert!(plan.steps.contains(&Step::Resolve(vec!["API_TOKEN".into()])), "{plan}");
+            (made_of.settings_changed(&new).len(), rotation.settings.kept())
+        };
+        assert_eq!(rotate("API_TOKEN", &at(8)), (1, [("API_TOKEN".into(), kept(8))].into()));
+        // It is read anew, of the version that serves.
+        let mut other = at(8);
+        other.containers.insert(PASSWORD.into(), Value::released("of $now".into(), true));
+        assert_eq!(rotate(PASSWORD, &other), (1, [("API_TOKEN".into(), kept(7))].into()));
+    }
+
+    #[test]
     fn what_cannot_be_rotated_is_told_with_what_to_do() {
         check(
             "API_TOKEN",
