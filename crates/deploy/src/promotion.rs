@@ -35,8 +35,8 @@ pub(crate) struct Promotion<'a> {
 /// A host, connected and looked at.
 pub(crate) type Seen<'a> = (Session<'a>, Observed);
 
-/// Connects to the host of an environment, if no connection is there yet, and looks at it; to that of another one too, if there is
-/// one, at the same time.
+/// Connects to the host of an environment, unless there is a connection, and looks at it; to that of
+/// another one too, if there is one, at the same time.
 pub(crate) fn connect<'a>(
     host: Option<Host>,
     settings: &'a Settings,
