@@ -103,6 +103,13 @@ fn the_host_reads_its_secrets_and_whoever_deploys_holds_none() {
     let second = facts(&verb(&[], &["deploy", "demo", "--json"], 0).stdout);
     assert_eq!(second["release"]["secrets"]["API_TOKEN"], "gcp-secret://api-token@2");
     assert!(environment(&checkout, &second).contains("API_TOKEN=canary-91ce-2"));
+    // Rotated it is as well, and what a deploy then finds is what it would have made.
+    keep(&checkout, "api-token", 3, &format!("{CANARY}-3"));
+    let args = ["env", "rotate", "demo", "API_TOKEN", "--json"];
+    let third = facts(&verb(&[], &args, 0).stdout);
+    assert_eq!(third["release"]["secrets"]["API_TOKEN"], "gcp-secret://api-token@3");
+    assert!(environment(&checkout, &third).contains("API_TOKEN=canary-91ce-3"));
+    assert_eq!(facts(&verb(&[], &["deploy", "demo", "--json"], 0).stdout)["changed"], false);
     let after = checkout.containers();
     assert_eq!(platform(&after), platform(&before));
 
@@ -127,8 +134,8 @@ fn the_host_reads_its_secrets_and_whoever_deploys_holds_none() {
     // The way back needs no store.
     checkout.on_host("mv /var/secrets /var/away");
     let back = facts(&verb(&[], &["rollback", "demo", "--json"], 0).stdout);
-    assert_eq!(back["release"]["id"], first["release"]["id"]);
-    assert_eq!(environment(&checkout, &back), of_first);
+    assert_eq!(back["release"]["id"], second["release"]["id"]);
+    assert!(environment(&checkout, &back).contains("API_TOKEN=canary-91ce-2"));
     verb(&[], &["history", "demo", "--all", "--json"], 0);
     let seen = watch.stop();
     assert_eq!(seen.found, Vec::<String>::new(), "in arguments of processes");
