@@ -2,15 +2,16 @@
 //!
 //! Google cannot be asked from here: a program on the VM stands in for `gcloud`, at its interface.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use bench::{Arguments, Checkout};
+use bench::{Arguments, Checkout, wait_until};
 use exec::Cmd;
 use serde_json::{Value, json};
 
 use crate::{DEPLOY, platform};
 
 const CANARY: &str = "canary-91ce";
+const LIMIT: Duration = Duration::from_mins(3);
 const HOME: &str = "/home/deployer/dagster-deploy/demo";
 
 /// `gcloud secrets versions access VERSION --secret=NAME …`, of what is in a folder. As the real one
@@ -110,6 +111,7 @@ fn the_host_reads_its_secrets_and_whoever_deploys_holds_none() {
     assert_eq!(third["release"]["secrets"]["API_TOKEN"], "gcp-secret://api-token@3");
     assert!(environment(&checkout, &third).contains("API_TOKEN=canary-91ce-3"));
     assert_eq!(facts(&verb(&[], &["deploy", "demo", "--json"], 0).stdout)["changed"], false);
+    wait_until(LIMIT, "the first one has stopped", || checkout.code_servers() == 2);
     let after = checkout.containers();
     assert_eq!(platform(&after), platform(&before));
 
