@@ -35,23 +35,24 @@ pub(crate) struct Promotion<'a> {
 /// A host, connected and looked at.
 pub(crate) type Seen<'a> = (Session<'a>, Observed);
 
-/// Connects to the host of an environment, unless there is a connection, and looks at it; to that of
-/// another one too, if there is one, at the same time.
+/// Connects to the host of an environment, unless there is a connection, and looks at it.
+fn see<'a>(host: Option<Host>, settings: &'a Settings, location: &Location) -> Result<Seen<'a>> {
+    let session = Session::over(host, settings, location.clone())?;
+    let observed = session.observe()?;
+    session.require(&observed)?;
+    Ok((session, observed))
+}
+
+/// The same; and to that of another one too, if there is one, at the same time.
 pub(crate) fn connect<'a>(
     host: Option<Host>,
     settings: &'a Settings,
     other: Option<&'a Settings>,
     location: &Location,
 ) -> Result<(Seen<'a>, Option<Seen<'a>>)> {
-    let see = |host, settings| {
-        let session = Session::over(host, settings, location.clone())?;
-        let observed = session.observe()?;
-        session.require(&observed)?;
-        Ok::<_, Failure>((session, observed))
-    };
     thread::scope(|scope| {
-        let other = other.map(|other| scope.spawn(move || see(None, other)));
-        let seen = see(host, settings);
+        let other = other.map(|other| scope.spawn(move || see(None, other, location)));
+        let seen = see(host, settings, location);
         let other = other.map(|it| it.join().expect("looking at a host does not panic"));
         Ok((seen?, other.transpose()?))
     })
@@ -194,7 +195,7 @@ impl Proof {
         let environment = &session.settings.environment;
         let asked = async {
             let settings = here.settings_of_another(by).await?;
-            let ((theirs, observed), _) = connect(None, &settings, None, &session.location)?;
+            let (theirs, observed) = see(None, &settings, &session.location)?;
             let dir = settings.deploy.dir.as_str();
             let log = theirs.ask("read the audit log", remote::HISTORY, &[dir])?;
             Ok::<_, Failure>(Served::new(&observed, &log))
