@@ -27,6 +27,13 @@ const DEPLOY: &str = env!("CARGO_BIN_EXE_deploy");
 
 const PLATFORM: [&str; 3] = ["dagster-postgres", "dagster-webserver", "dagster-daemon"];
 
+/// The template of an environment, without the test job: that takes its seconds, and is at stake
+/// elsewhere.
+fn without_test_job(checkout: &Checkout, environment: &str) -> String {
+    let template = checkout.read(&format!("env-templates/{environment}.env"));
+    template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=")
+}
+
 /// The containers that a change of the code must not touch.
 fn platform(containers: &BTreeMap<String, String>) -> Vec<&String> {
     PLATFORM.iter().map(|service| &containers[*service]).collect()

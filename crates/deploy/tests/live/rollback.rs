@@ -6,7 +6,7 @@ use bench::{Checkout, Probe, wait_until};
 use dagster::RunStatus;
 use serde_json::Value;
 
-use crate::DEPLOY;
+use crate::{DEPLOY, without_test_job};
 
 const HOME: &str = "/home/deployer/dagster-deploy/demo";
 
@@ -37,10 +37,7 @@ fn rollback(checkout: &Checkout, to: &[&str]) -> String {
 fn rollback_restores_code_settings_and_secrets_without_checkout_or_registry() {
     let limit = Duration::from_mins(2);
     let checkout = Checkout::new("rollback", DEPLOY);
-    // The test job is not what is at stake here, and takes its seconds.
-    let template = checkout.read("env-templates/demo.env");
-    let without = template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=");
-    checkout.write("env-templates/demo.env", &without);
+    checkout.write("env-templates/demo.env", &without_test_job(&checkout, "demo"));
     checkout.append("env-templates/demo.env", "\nGREETING=hello\n\n# @sensitive\nAPI_TOKEN=\n");
     let checkout = checkout.with("API_TOKEN", "of $a");
     let first = checkout.deploy();

@@ -7,7 +7,7 @@ use dagster::RunStatus;
 use exec::Cmd;
 use serde_json::Value;
 
-use crate::{DEPLOY, platform};
+use crate::{DEPLOY, platform, without_test_job};
 
 const HOME: &str = "/home/deployer/dagster-deploy/demo";
 
@@ -79,13 +79,12 @@ fn texts(checkout: &Checkout) -> Vec<(String, String)> {
 #[test]
 fn one_secret_changes_alone_and_the_database_follows_its_password_there_and_back() {
     let checkout = Checkout::new("rotate", DEPLOY);
-    // One run works, the next one waits; the test job is not what is at stake here.
+    // One run works, the next one waits.
     let yaml = checkout.read("compose/dagster.yaml");
     let yaml = yaml.replace("max_concurrent_runs: 10", "max_concurrent_runs: 1");
     checkout.write("compose/dagster.yaml", &yaml);
-    let template = checkout.read("env-templates/demo.env");
-    let template = template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=");
-    let template = template + "\nGREETING=hello\n\n# @sensitive\nAPI_TOKEN=\n";
+    let template =
+        without_test_job(&checkout, "demo") + "\nGREETING=hello\n\n# @sensitive\nAPI_TOKEN=\n";
     checkout.write("env-templates/demo.env", &template);
     let checkout = checkout.with("POSTGRES_PASSWORD", OLD).with("API_TOKEN", OLD);
     let first = checkout.deploy();

@@ -8,7 +8,7 @@ use bench::{Answer, Checkout, wait_until};
 use exec::{Line, Status};
 use serde_json::Value;
 
-use crate::DEPLOY;
+use crate::{DEPLOY, without_test_job};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -53,10 +53,7 @@ fn refused(checkout: &Checkout, args: &[&str], says: &[&str]) -> Answer {
 #[test]
 fn the_warehouse_follows_its_migrations_and_what_was_done_by_hand_is_named() {
     let checkout = Checkout::new("schema", DEPLOY);
-    // The test job is not what is at stake here, and takes its seconds.
-    let template = checkout.read("env-templates/demo.env");
-    let without = template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=");
-    checkout.write("env-templates/demo.env", &without);
+    checkout.write("env-templates/demo.env", &without_test_job(&checkout, "demo"));
     let first = checkout.deploy();
     let serving = checkout.containers();
     // The first deploy made the tables, and assets fill them as they are.

@@ -8,7 +8,7 @@ use bench::{Arguments, Checkout, wait_until};
 use exec::Cmd;
 use serde_json::{Value, json};
 
-use crate::{DEPLOY, platform};
+use crate::{DEPLOY, platform, without_test_job};
 
 const CANARY: &str = "canary-91ce";
 const LIMIT: Duration = Duration::from_mins(3);
@@ -56,9 +56,7 @@ fn environment(checkout: &Checkout, deployed: &Value) -> String {
 #[test]
 fn the_host_reads_its_secrets_and_whoever_deploys_holds_none() {
     let checkout = Checkout::new("secrets-on-host", DEPLOY);
-    // The test job is not what is at stake here, and takes its seconds.
-    let template = checkout.read("env-templates/demo.env");
-    let template = template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=");
+    let template = without_test_job(&checkout, "demo");
     let template = template.replace("DEPLOY_RESOLVE_ON=deployer", "DEPLOY_RESOLVE_ON=host");
     let token = "\n# @sensitive\nAPI_TOKEN=gcp-secret://api-token\n";
     checkout.write("env-templates/demo.env", &(template + token));

@@ -10,7 +10,7 @@ use exec::{Cmd, Line};
 use release::Fingerprint;
 use serde_json::Value;
 
-use crate::{DEPLOY, platform};
+use crate::{DEPLOY, platform, without_test_job};
 
 const LIMIT: Duration = Duration::from_mins(5);
 
@@ -34,10 +34,8 @@ impl Staging<'_> {
     fn new(checkout: &Checkout) -> Staging<'_> {
         let mark = Fingerprint::of([checkout.root().as_os_str().as_encoded_bytes()]);
         let name = format!("staging-{}", &mark.short()[..6]);
-        let template = checkout.read("env-templates/staging.env");
+        let template = without_test_job(checkout, "staging");
         assert!(template.contains("\nDEPLOY_HOST=local\n"));
-        // The test job is not what is at stake here, and takes its seconds.
-        let template = template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=");
         checkout.write(&format!("env-templates/{name}.env"), &template);
         checkout.make_testbed();
         let port = exec::free_port(0).expect("a port is free");
