@@ -280,6 +280,8 @@ fn nothing_is_taken_that_was_not_meant() {
 fn no_message_tells_a_secret() {
     let checkout = Checkout::new();
     proptest!(config(), |(before in text(), within in text(), after in text())| {
+        // On a line of its own it may be the value of a key that holds no secret.
+        let within = within.replace('\n', "");
         // A key in several lines, as people paste it: some of them look like keys.
         let values = format!("{before}\nPASSWORD={within}{CANARY}{after}\n{CANARY}={within}\n{CANARY}");
         checkout.put(TEMPLATE.as_bytes(), values.as_bytes());
