@@ -33,6 +33,21 @@ const SILENCE: &str = "15";
 /// What a script answers that is not begun because the lock is lost.
 const LOST: i32 = 97;
 
+/// Whether the lock is waited for. Without it, one that is taken refuses the verb at once.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct Wait {
+    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
+    #[arg(long = "wait", value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "1h", value_parser = duration)]
+    limit: Option<Duration>,
+}
+
+impl Wait {
+    pub(crate) fn is_asked(self) -> bool {
+        self.limit.is_some()
+    }
+}
+
 /// A session that holds the environment's lock, and what was seen under it.
 ///
 /// This is the only way to change something on the host:
@@ -65,11 +80,11 @@ impl<'a> Session<'a> {
     pub(crate) fn locked(
         &'a self,
         audit: Audit,
-        wait: Option<Duration>,
+        wait: Wait,
         report: &Report,
     ) -> Result<Locked<'a>> {
         let deploy = &self.settings.deploy;
-        let seconds = wait.unwrap_or_default().as_secs().to_string();
+        let seconds = wait.limit.unwrap_or_default().as_secs().to_string();
         let told = audit.entry.json();
         let mut args = vec![deploy.dir.as_str(), SILENCE, &seconds, &told];
         let look = self.look();
@@ -83,7 +98,7 @@ impl<'a> Session<'a> {
                 ("held", token) => break token.to_owned(),
                 ("taken", json) => {
                     holder = Holder::parse(json);
-                    if wait.is_some() {
+                    if wait.is_asked() {
                         report.say(&format!("  waiting for {}", described(holder.as_ref())));
                     }
                 }

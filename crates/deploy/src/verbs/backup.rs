@@ -16,7 +16,7 @@ use crate::{
     databases::{self, Databases},
     environment::{self, Here},
     exit::{EXIT_CODES, Failure, Result},
-    locked::Locked,
+    locked::{Locked, Wait},
     report::{self, Report},
     session::Session,
 };
@@ -35,6 +35,8 @@ pub(crate) struct Backup {
     /// Where it goes: a new file here, or `gs://BUCKET/PATH` [default: ENV-TIME.tar]
     #[arg(value_name = "FILE")]
     file: Option<String>,
+    #[command(flatten)]
+    wait: Wait,
     /// Print what was saved as JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +69,7 @@ impl Backup {
 
         let settings = here.settings(&self.environment).await?;
         let session = Session::connect(&settings)?;
-        let locked = session.locked(Audit::begin(here, "backup"), None, &report)?;
+        let locked = session.locked(Audit::begin(here, "backup"), self.wait, &report)?;
         let work = format!("{}/{stamp}-backup", locked.observed.layout.backups());
         let by = here.who();
         let saved = save(&locked, &work, &by, &at, unfinished.as_file(), &mut report);

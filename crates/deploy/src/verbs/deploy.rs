@@ -416,7 +416,7 @@ impl Deploy {
         // another's deploy without being asked to confirm wants the plan that follows from it.
         let asked = settings.deploy.confirm && !self.yes;
         let moved = plan.from != shown.from || plan.changes != shown.changes;
-        if moved && (asked || self.wait.is_none()) {
+        if moved && (asked || !self.wait.is_asked()) {
             let environment = &settings.environment;
             let error = anyhow!("somebody else has deployed to `{environment}` meanwhile");
             return Err(Failure::refused(error).hint("look at it with `status`, then deploy again"));

@@ -8,6 +8,7 @@ use crate::{
     dev::{Containers, Place},
     environment::Here,
     exit::Result,
+    locked::Wait,
     report::{self, Report},
     session::{Session, remote},
     verbs::tunnel,
@@ -65,7 +66,7 @@ impl Down {
         if !self.yes && !report::confirm("Runs in flight are killed. Remove them? [y/N]") {
             return session.recorded(&audit, Err(session.not_confirmed()));
         }
-        let locked = session.locked(audit, None, &Report::new())?;
+        let locked = session.locked(audit, Wait::default(), &Report::new())?;
         let what = if self.data { "data" } else { "keep" };
         let args = [self.environment.as_str(), &observed.layout.dir, what];
         let removed = locked.run("remove the containers", remote::DOWN, &args, Vec::new());

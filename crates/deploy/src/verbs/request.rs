@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use release::{Location, Plan, Proposal, Runs, Step};
 
-use crate::{exit::EXIT_CODES, locked};
+use crate::{
+    exit::EXIT_CODES,
+    locked::{self, Wait},
+};
 
 /// Builds the code and releases it, without losing a run
 ///
@@ -41,10 +44,8 @@ pub(crate) struct Deploy {
     /// Show what would be done, and do nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
-    pub(super) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(super) wait: Wait,
     /// Apply the migrations that the warehouse lacks, before the new code starts
     #[arg(long)]
     pub(super) migrate: bool,
@@ -112,7 +113,7 @@ impl Deploy {
             yes: false,
             allow_dirty: false,
             dry_run: false,
-            wait: None,
+            wait: Wait::default(),
             migrate: false,
             older_runs: OlderRuns { runs: Runs::Keep, drain_timeout: Duration::ZERO },
             json: false,

@@ -15,7 +15,7 @@ use crate::{
     databases::{self, Databases},
     environment::{self, Here},
     exit::{EXIT_CODES, Exit, Failure, Result},
-    locked::{LockLost, Locked},
+    locked::{LockLost, Locked, Wait},
     report::{self, Report},
     runs,
     session::{Session, remote},
@@ -113,7 +113,7 @@ impl Restore {
             return Err(Failure::refused(refusal).hint(hint));
         }
         self.confirm(&archive, &pairs, &sizes, &session, &report)?;
-        let locked = session.locked(Audit::begin(here, "restore"), None, &report)?;
+        let locked = session.locked(Audit::begin(here, "restore"), Wait::default(), &report)?;
         let exchange = Exchange {
             locked: &locked,
             archive: &archive,

@@ -1,7 +1,5 @@
 //! `rollback`: back to a release that served before.
 
-use std::time::Duration;
-
 use anyhow::anyhow;
 use release::{Location, Manifest, Observed, Plan, ReleaseId};
 use serde::Serialize;
@@ -10,7 +8,7 @@ use crate::{
     audit::Audit,
     environment::Here,
     exit::{EXIT_CODES, Failure, Result},
-    locked::{self, Locked},
+    locked::{Locked, Wait},
     report::{self, Report},
     rollout::Rollout,
     session::{self, Session},
@@ -47,10 +45,8 @@ pub(crate) struct Rollback {
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
-    wait: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
     /// Print the release as JSON
     #[arg(long)]
     json: bool,

@@ -1,6 +1,6 @@
 //! `env rotate`: what serves, with one secret changed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -15,7 +15,7 @@ use crate::{
     audit::Audit,
     environment::{self, Here},
     exit::{EXIT_CODES, Failure, Result},
-    locked::{self, Locked},
+    locked::{Locked, Wait},
     report::{self, Report},
     rollout::Rollout,
     runs, secrets,
@@ -65,10 +65,8 @@ struct Rotate {
     /// Show what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
-    wait: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     older_runs: OlderRuns,
     /// Print the release as JSON; with --dry-run the plan
@@ -124,7 +122,7 @@ impl Rotate {
         report.phase("lock");
         let locked = session.locked(audit, self.wait, &report)?;
         report.end("");
-        let moved = locked.observed.live != observed.live && (asked || self.wait.is_none());
+        let moved = locked.observed.live != observed.live && (asked || !self.wait.is_asked());
         let result = self.roll_out(here, &locked, moved, &mut report).await;
         locked.note(|it| it.phases.clone_from(&report.phases));
         let manifest = locked.finish(result)?;

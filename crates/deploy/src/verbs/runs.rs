@@ -8,7 +8,7 @@ use crate::{
     audit::Audit,
     environment::Here,
     exit::{Failure, Result},
-    locked::Locked,
+    locked::{Locked, Wait},
     report::{self, Report},
     runs,
     session::Session,
@@ -100,7 +100,8 @@ impl Heal {
         if !self.yes && !report::confirm("Mark these runs as canceled? [y/N]") {
             return Err(session.not_confirmed());
         }
-        let locked = session.locked(Audit::begin(here, "runs heal"), None, &Report::new())?;
+        let locked =
+            session.locked(Audit::begin(here, "runs heal"), Wait::default(), &Report::new())?;
         let healed = heal(&locked, &found.runs).await;
         let runs = locked.finish(healed)?;
         let healed = Found { runs, ..found };

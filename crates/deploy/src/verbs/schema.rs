@@ -1,7 +1,5 @@
 //! `schema`: the warehouse's migrations, and what no migration explains.
 
-use std::time::Duration;
-
 use release::{Alignment, Catalog, Comparison, Difference, Migration, Side, Standing, names};
 use serde::Serialize;
 use settings::Settings;
@@ -10,7 +8,7 @@ use crate::{
     audit::Audit,
     environment::Here,
     exit::{EXIT_CODES, Exit, Failure, Result},
-    locked::{self, LockLost, Locked},
+    locked::{LockLost, Locked, Wait},
     report::{self, Report},
     secrets,
     session::Session,
@@ -71,10 +69,8 @@ struct Sync {
     /// Try all of them on an empty database beside, and leave the warehouse alone
     #[arg(long)]
     dry_run: bool,
-    /// Wait while somebody else deploys; for an hour, or for so long: 90s, 10m, 2h
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "1h", value_parser = locked::duration)]
-    wait: Option<Duration>,
+    #[command(flatten)]
+    wait: Wait,
     /// Print what was applied as JSON
     #[arg(long)]
     json: bool,

@@ -24,6 +24,17 @@ fn stuck(checkout: &Checkout) -> Running {
     deploy
 }
 
+/// Starts a verb, and waits until it waits for a deploy.
+fn waiting(checkout: &Checkout, args: &[&str]) -> Running {
+    let verb = checkout.start(&[], args);
+    let mut line = verb.line(LIMIT);
+    while !matches!(&line, Line::Said(it) if it.contains("waiting for deploy by")) {
+        assert!(matches!(line, Line::Said(_)), "it does not wait: {line:?}");
+        line = verb.line(LIMIT);
+    }
+    verb
+}
+
 /// Waits until a verb has ended. Answers its exit code and what it said.
 fn ended(verb: &Running) -> (Option<i32>, String) {
     let mut said = String::new();
@@ -59,19 +70,17 @@ fn lock_and_history_tell_of_deploys_that_meet_are_broken_or_interrupted() {
     assert!(second.stderr.contains(&format!("`demo` is locked: deploy by {by}")), "{second}");
     assert!(second.stderr.contains("at step start"), "{second}");
 
-    // A third one waits; the first is ended by Ctrl-C, and nothing is left of it.
-    let waiting = checkout.start(&[], &["deploy", "demo", "--wait=5m"]);
-    let mut line = waiting.line(LIMIT);
-    while !matches!(&line, Line::Said(it) if it.contains("waiting for deploy by")) {
-        assert!(matches!(line, Line::Said(_)), "it does not wait: {line:?}");
-        line = waiting.line(LIMIT);
-    }
+    // A third one waits, and a backup; the first is ended by Ctrl-C, and nothing is left of it.
+    let third = waiting(&checkout, &["deploy", "demo", "--wait=5m"]);
+    let backup = waiting(&checkout, &["backup", "demo", "saved.tar", "--wait=5m"]);
     deploy.signal_group("INT").unwrap();
     let (code, said) = ended(&deploy);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("interrupted by Ctrl-C"), "{said}");
-    let (code, said) = ended(&waiting);
-    assert_eq!(code, Some(0), "{said}");
+    for verb in [third, backup] {
+        let (code, said) = ended(&verb);
+        assert_eq!(code, Some(0), "{said}");
+    }
     let containers = checkout.containers();
     assert!(serving.iter().all(|it| containers.get(it.0) == Some(it.1)), "{containers:?}");
     assert_eq!(containers.len(), serving.len() + 1, "{containers:?}");

@@ -6,6 +6,7 @@ mod dev;
 mod endurance;
 mod faults;
 mod lock;
+mod plan;
 mod platform_and_backup;
 mod promotion;
 mod rollback;
@@ -20,10 +21,11 @@ use bench::{Arguments, Checkout, Probe, wait_until};
 use dagster::RunStatus;
 use serde_json::Value;
 
-mod plan;
-
 /// The program under test.
 const DEPLOY: &str = env!("CARGO_BIN_EXE_deploy");
+
+/// Where `demo` is on its VM.
+const HOME: &str = "/home/deployer/dagster-deploy/demo";
 
 const PLATFORM: [&str; 3] = ["dagster-postgres", "dagster-webserver", "dagster-daemon"];
 
@@ -32,6 +34,17 @@ const PLATFORM: [&str; 3] = ["dagster-postgres", "dagster-webserver", "dagster-d
 fn without_test_job(checkout: &Checkout, environment: &str) -> String {
     let template = checkout.read(&format!("env-templates/{environment}.env"));
     template.replace("DEPLOY_TEST_JOB=test_job", "DEPLOY_TEST_JOB=")
+}
+
+/// The release that a verb tells of.
+fn id(summary: &Value) -> String {
+    summary["release"]["id"].as_str().expect("a release has an id").to_owned()
+}
+
+/// The environment of a release's code server, a variable a line.
+fn environment(checkout: &Checkout, release: &str) -> String {
+    let format = "--format '{{range .Config.Env}}{{println .}}{{end}}'";
+    checkout.on_host(&format!("docker inspect {format} docker_dagster_core-{release}"))
 }
 
 /// The containers that a change of the code must not touch.
@@ -194,10 +207,9 @@ fn no_secret_reaches_an_argument_a_log_a_manifest_or_an_image() {
         assert_eq!(logs.code, 0, "{logs}");
         texts.push((service, logs.stdout + &logs.stderr));
     }
-    let home = "/home/deployer/dagster-deploy/demo";
     let on_host = |script: &str| checkout.on_host(script);
-    texts.push(("manifests", on_host(&format!("cat {home}/releases/*/manifest.json"))));
-    let open = format!("find {home} -perm /044 -type f -exec cat {{}} +");
+    texts.push(("manifests", on_host(&format!("cat {HOME}/releases/*/manifest.json"))));
+    let open = format!("find {HOME} -perm /044 -type f -exec cat {{}} +");
     texts.push(("files that others may read", on_host(&open)));
     let images = "docker images --quiet | sort --unique | xargs docker inspect; \
                   docker images --quiet | sort --unique | xargs -n1 docker history --no-trunc";
@@ -207,7 +219,7 @@ fn no_secret_reaches_an_argument_a_log_a_manifest_or_an_image() {
         assert!(!text.contains(CANARY), "the secret is in {what}");
     }
     // It is where it belongs, or the search above would prove nothing.
-    assert!(on_host(&format!("cat {home}/releases/*/core.env.json")).contains(CANARY));
+    assert!(on_host(&format!("cat {HOME}/releases/*/core.env.json")).contains(CANARY));
     checkout.down();
 }
 

@@ -6,12 +6,10 @@ use bench::{Checkout, Probe, wait_until};
 use dagster::RunStatus;
 use serde_json::Value;
 
-use crate::DEPLOY;
+use crate::{DEPLOY, HOME};
 
 /// The revision before Dagster's newest. What lies between them concerns MySQL alone.
 const BEFORE: &str = "f495c27d5019";
-
-const HOME: &str = "/home/deployer/dagster-deploy/demo";
 
 /// Asks the environment's Postgres.
 fn sql(checkout: &Checkout, database: &str, statement: &str) -> String {

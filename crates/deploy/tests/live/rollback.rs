@@ -4,21 +4,8 @@ use std::time::{Duration, Instant};
 
 use bench::{Checkout, Probe, wait_until};
 use dagster::RunStatus;
-use serde_json::Value;
 
-use crate::{DEPLOY, without_test_job};
-
-const HOME: &str = "/home/deployer/dagster-deploy/demo";
-
-fn id(summary: &Value) -> String {
-    summary["release"]["id"].as_str().expect("a release has an id").to_owned()
-}
-
-/// The environment of a release's code server, in the engine's words.
-fn environment(checkout: &Checkout, release: &str) -> String {
-    let format = "--format '{{json .Config.Env}}'";
-    checkout.on_host(&format!("docker inspect {format} docker_dagster_core-{release}"))
-}
+use crate::{DEPLOY, HOME, environment, id, without_test_job};
 
 /// Goes back, or forward; answers the release that serves then.
 #[track_caller]

@@ -7,9 +7,7 @@ use dagster::RunStatus;
 use exec::Cmd;
 use serde_json::Value;
 
-use crate::{DEPLOY, platform, without_test_job};
-
-const HOME: &str = "/home/deployer/dagster-deploy/demo";
+use crate::{DEPLOY, HOME, environment, id, platform, without_test_job};
 
 /// What every secret here begins with.
 const CANARY: &str = "canary-5e1f";
@@ -17,16 +15,6 @@ const OLD: &str = "canary-5e1f-old-$HOME-#-\"-\\-'-é";
 const NEW: &str = "canary-5e1f-new-$$-${HOME}-#-\"-\\-'-é";
 
 const LIMIT: Duration = Duration::from_mins(3);
-
-fn id(summary: &Value) -> String {
-    summary["release"]["id"].as_str().expect("a release has an id").to_owned()
-}
-
-/// The environment of a release's code server, in the engine's words.
-fn environment(checkout: &Checkout, release: &str) -> String {
-    let format = "--format '{{range .Config.Env}}{{println .}}{{end}}'";
-    checkout.on_host(&format!("docker inspect {format} docker_dagster_core-{release}"))
-}
 
 /// Which of both passwords Postgres takes over TCP.
 fn knows(checkout: &Checkout) -> &'static str {

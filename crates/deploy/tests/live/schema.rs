@@ -8,7 +8,7 @@ use bench::{Answer, Checkout, wait_until};
 use exec::{Line, Status};
 use serde_json::Value;
 
-use crate::{DEPLOY, without_test_job};
+use crate::{DEPLOY, HOME, id, without_test_job};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -75,10 +75,8 @@ fn the_warehouse_follows_its_migrations_and_what_was_done_by_hand_is_named() {
     assert!(back.stderr.contains("before the warehouse got `0002_add_note`"), "{back}");
     let dry = checkout.run(&["rollback", "demo", "--across-migration", "--dry-run"]);
     assert!(dry.stdout.contains("not undone: in the warehouse `0002_add_note`"), "{dry}");
-    let release = first["release"]["id"].as_str().unwrap();
-    let home = "/home/deployer/dagster-deploy/demo";
-    let by_hand =
-        format!("su - deployer -c 'bash {home}/releases/{release}/rollback.sh' 2>&1 || true");
+    let script = format!("{HOME}/releases/{}/rollback.sh", id(&first));
+    let by_hand = format!("su - deployer -c 'bash {script}' 2>&1 || true");
     let said = checkout.on_host(&by_hand);
     assert!(said.contains("migrated since: 0002_add_note stays"), "{said}");
 
