@@ -3,11 +3,19 @@
 use std::{
     ffi::OsString,
     io::{self, IsTerminal as _, Write as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
     process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread,
+    time::Duration,
 };
 
-use lint::{Format, Request, Scope};
+use lint::{Format, Report, Request, Scope};
 use xshell::Shell;
 
 use crate::tools::{say, uv};
@@ -18,7 +26,7 @@ Exit codes:
   0  no findings
   1  findings
   2  wrong usage
-  3  nothing can be said: a linter is missing or crashed";
+  3  nothing can be said: a linter is missing or crashed, a FILE or REV is unknown";
 
 /// Judge the Python that is about to be committed: black, isort, flake8 and mypy
 ///
@@ -58,6 +66,9 @@ pub(crate) struct Lint {
     github_actions: String,
     #[arg(long, hide = true, env = "NO_COLOR", default_value = "")]
     no_color: String,
+    /// What git tells its hooks: another one than usual for `commit --all` and `commit FILE`.
+    #[arg(long, hide = true, env = "GIT_INDEX_FILE", default_value = "")]
+    git_index_file: OsString,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -84,12 +95,24 @@ enum HooksVerb {
 }
 
 impl Lint {
-    pub(crate) fn run(self, sh: &Shell, root: &Path) -> anyhow::Result<ExitCode> {
+    /// Answers even for an error: an exit code of its own, since 1 says that there are findings.
+    pub(crate) fn run(self, sh: &Shell, root: &Path) -> ExitCode {
+        match self.judge(sh, root) {
+            Ok(report) => ExitCode::from(report.exit_code()),
+            Err(error) => {
+                crate::report(&error);
+                ExitCode::from(3)
+            }
+        }
+    }
+
+    fn judge(mut self, sh: &Shell, root: &Path) -> anyhow::Result<Report> {
         let root = self.repo.as_deref().unwrap_or(root);
         let root = root.canonicalize()?;
+        let fix = self.fix_command();
         let scope = if self.all {
             Scope::All
-        } else if let Some(rev) = self.since {
+        } else if let Some(rev) = self.since.take() {
             Scope::Since(rev)
         } else if self.files.is_empty() {
             Scope::Staged
@@ -97,30 +120,23 @@ impl Lint {
             let here = std::env::current_dir()?;
             Scope::Paths(self.files.iter().map(|it| below(&root, &here, it)).collect())
         };
-        let told = io::stderr().is_terminal();
+        let progress = Progress::start();
         let report = lint::run(&Request {
             root: &root,
             state: &root.join("target/lint"),
             scope,
-            only: self.only,
+            only: std::mem::take(&mut self.only),
             fix: self.fix,
             // On a machine of the moment there is no next lint.
             worker: !self.no_worker && self.github_actions != "true",
             venv: self.venv.as_deref(),
-            uv: &|| uv(sh).map(OsString::from).map_err(Into::into),
-            starts: &|files| {
-                if told && files > 20 {
-                    say(&format!("linting {files} files; what is known is not judged again"));
-                }
+            uv: &|| {
+                say("installing the linters that uv.lock names");
+                uv(sh).map(OsString::from).map_err(Into::into)
             },
-        });
-        let report = match report {
-            Ok(report) => report,
-            Err(error) => {
-                crate::report(&error.into());
-                return Ok(ExitCode::from(3));
-            }
-        };
+            starts: &|files| progress.is_of(files),
+        })?;
+        drop(progress);
         let color = io::stdout().is_terminal() && self.no_color.is_empty();
         let format = match self.format {
             As::Text => Format::Text { color },
@@ -133,13 +149,56 @@ impl Lint {
             if self.github_actions == "true" {
                 out.push_str(&report.show(Format::Github));
             }
-            if let Some(next) = report.next() {
+            if let Some(next) = report.next(&fix) {
                 out.push_str(&format!("{next}\n"));
             }
         }
         // A closed pipe (`| head`) is no error of ours.
         let _ = io::stdout().write_all(out.as_bytes());
-        Ok(ExitCode::from(report.exit_code()))
+        Ok(report)
+    }
+
+    /// What mends what is judged now.
+    fn fix_command(&self) -> String {
+        // `git commit --all` has its files in an index of its own, which is gone afterwards.
+        let is_of_the_commit = self.git_index_file.as_bytes().ends_with(b".lock");
+        let files: Vec<String> = self.files.iter().map(|it| it.display().to_string()).collect();
+        match (&self.since, self.all) {
+            (Some(rev), _) => format!("cargo xtask lint --fix --since={rev}"),
+            (_, true) => "cargo xtask lint --fix --all".to_owned(),
+            _ if !files.is_empty() => format!("cargo xtask lint --fix {}", files.join(" ")),
+            _ if is_of_the_commit => "git add --update && cargo xtask lint --fix".to_owned(),
+            _ => "cargo xtask lint --fix".to_owned(),
+        }
+    }
+}
+
+/// Says on a terminal that a lint goes on, if it takes a second.
+struct Progress {
+    files: Arc<AtomicUsize>,
+    /// The other end notices when this one is dropped.
+    _lives: mpsc::Sender<()>,
+}
+
+impl Progress {
+    fn start() -> Progress {
+        let (lives, ended) = mpsc::channel();
+        let files = Arc::new(AtomicUsize::new(0));
+        let told = Arc::clone(&files);
+        if io::stderr().is_terminal() {
+            thread::spawn(move || {
+                let waited = ended.recv_timeout(Duration::from_secs(1));
+                let files = told.load(Ordering::Relaxed);
+                if waited == Err(RecvTimeoutError::Timeout) && files > 0 {
+                    say(&format!("linting {files} files; what is known is not judged again"));
+                }
+            });
+        }
+        Progress { files, _lives: lives }
+    }
+
+    fn is_of(&self, files: usize) {
+        self.files.store(files, Ordering::Relaxed);
     }
 }
 

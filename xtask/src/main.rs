@@ -94,7 +94,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Schema(it) => forward::deploy("schema", it, root),
         Verb::Down(it) => forward::deploy("down", it, root),
         Verb::Doctor(it) => forward::deploy("doctor", it, root),
-        Verb::Lint(it) => it.run(&shell(root)?, root),
+        Verb::Lint(it) => Ok(it.run(&shell(root)?, root)),
         Verb::Hooks(it) => it.run(root),
         Verb::Bench(it) => forward::bench(it, root),
         Verb::Env(it) => it.run(root),
@@ -113,5 +113,8 @@ fn report(error: &anyhow::Error) {
     eprintln!("error: {error}");
     for cause in error.chain().skip(1) {
         eprintln!("  caused by: {cause}");
+    }
+    if let Some(hint) = error.downcast_ref().and_then(::lint::Error::hint) {
+        eprintln!("  hint: {hint}");
     }
 }

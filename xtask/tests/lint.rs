@@ -325,9 +325,15 @@ fn a_file_of_any_name_is_judged() {
         let name = OsStr::from_bytes(name);
         here.write(name, "BAD");
         here.cmd("git").args(["add", "--"]).arg(name).run().unwrap();
-        let output = here.lint_cmd(&["--format=json", "--only=flake8"]).output().unwrap();
         let shown = serde_json::to_string(&name.to_string_lossy()).unwrap();
-        assert!(told(&output).contains(&shown), "{shown}: {}", told(&output));
+        for when in ["cold", "warm"] {
+            let cmd = here.lint_cmd(&["--format=json", "--only=flake8", "--only=mypy", "--"]);
+            let output = cmd.arg(Path::new(".").join(name)).output().unwrap();
+            assert!(told(&output).contains(&shown), "{shown}, {when}: {}", told(&output));
+            assert_eq!(told(&output).matches("\"linter\"").count(), 2, "{}", told(&output));
+        }
+        here.lint(&["--fix"], 0);
+        assert_eq!(fs::read_to_string(here.path(name)).unwrap(), "good", "{shown}");
         here.cmd("git").args(["reset", "--quiet", "--hard"]).run().unwrap();
     }
 }
@@ -342,7 +348,7 @@ fn a_commit_of_all_or_some_or_an_amended_one_is_judged_as_it_will_be() {
     here.write("a.py", "BAD");
     here.write("b.py", "good 2");
     // Git makes these from an index of their own, which only GIT_INDEX_FILE names.
-    here.commits("--all", Some("a.py"));
+    here.commits("--all", Some("git add --update && cargo xtask lint --fix"));
     here.commits("a.py", Some("a.py"));
     here.commits("b.py", None);
     here.git("add a.py");
@@ -428,6 +434,30 @@ fn only_the_staged_configuration_counts() {
     assert!(here.lint(&[], 1).contains("E1 has staged"));
     here.git("add .flake8");
     assert!(here.lint(&[], 1).contains("E1 has not staged"));
+}
+
+#[test]
+fn what_is_only_announced_is_not_in_the_commit() {
+    let here = Checkout::new();
+    here.write("a.py", "good");
+    here.write("b.py", "");
+    here.write("later.py", "");
+    here.git("add a.py b.py");
+    here.git("add --intent-to-add later.py");
+    here.lint(&["--all", "--only=isort"], 0);
+    assert_eq!(here.calls(), ["isort ./a.py ./b.py"]);
+    assert!(!here.path("target/lint/home/tree/later.py").exists());
+}
+
+#[test]
+fn a_target_that_is_a_link_is_as_good_as_any() {
+    let here = Checkout::new();
+    here.write("a.py", "BAD");
+    here.git("add .");
+    fs::create_dir(here.path("../elsewhere")).unwrap();
+    symlink("../elsewhere", here.path("target")).unwrap();
+    let told = here.lint(&[], 1);
+    assert!(told.contains("4 findings in 1 file"), "{told}");
 }
 
 #[test]
@@ -612,11 +642,15 @@ fn only_what_is_asked_for_is_judged() {
     assert!(here.lint(&["pkg"], 1).contains("in 2 files"));
     assert!(here.lint(&["./pkg/../c.py"], 1).contains("4 findings in 1 file"));
     assert!(here.lint(&["c.py", "--only=black"], 1).contains("1 finding in 1 file"));
-    assert!(here.lint(&["d.py"], 3).contains("`d.py` is not in git's index"));
+    let told = here.lint(&["d.py"], 3);
+    assert!(told.contains("`d.py` is not in git's index"), "{told}");
+    assert!(told.contains("hint: what is judged is the index: `git add` it first"), "{told}");
     here.write("c.py", "BAD 2");
     here.git("add .");
     here.commits("--no-verify", None);
     assert!(here.lint(&["--since=HEAD~1", "--only=flake8"], 1).contains("1 finding in 1 file"));
+    here.lint(&["--since=--output=a.txt"], 3);
+    assert!(!here.path("a.txt").exists());
     here.lint(&["--all", "c.py"], 2);
     here.lint(&["--only=no-such-linter"], 2);
 }
@@ -645,6 +679,19 @@ fn a_fix_is_staged_where_all_of_the_file_was() {
 }
 
 #[test]
+fn a_fix_that_went_wrong_is_not_taken() {
+    let here = Checkout::new();
+    here.write("a.py", "BAD");
+    here.write("b.py", "BAD, and the linter stops when it has CUT it");
+    here.write("c.py", "BAD");
+    here.git("add .");
+    let told = here.lint(&["--fix"], 1);
+    assert!(told.contains("mended: c.py") && !told.contains("mended: b.py"), "{told}");
+    assert_eq!([here.read("a.py"), here.read("c.py")], ["good", "good"]);
+    assert!(here.read("b.py").contains("CUT"));
+}
+
+#[test]
 fn a_fix_of_what_is_not_staged_does_not_stage_it() {
     let here = Checkout::new();
     here.write("a.py", "BAD");
@@ -666,7 +713,14 @@ fn a_fix_keeps_the_mode_and_does_not_follow_links() {
     here.write("../precious.py", "BAD");
     fs::remove_file(here.path("b.py")).unwrap();
     symlink("../precious.py", here.path("b.py")).unwrap();
+    here.write("../elsewhere/c.py", "BAD");
+    here.write("pkg/c.py", "BAD");
+    here.git("add pkg");
+    fs::remove_dir_all(here.path("pkg")).unwrap();
+    symlink("../elsewhere", here.path("pkg")).unwrap();
     here.lint(&["--fix"], 1);
+    here.lint(&["--fix", "--all"], 1);
+    assert_eq!(here.read("../elsewhere/c.py"), "BAD");
     assert_eq!(here.read("a.py"), "good");
     assert_eq!(fs::metadata(here.path("a.py")).unwrap().mode() & 0o777, 0o755);
     assert_eq!(here.read("../precious.py"), "BAD");

@@ -109,7 +109,8 @@ impl Kit {
         repo.write(".flake8", "[flake8]\nmax-line-length = 100\n");
         repo.write(
             "pyproject.toml",
-            "[tool.isort]\nprofile = \"black\"\n[tool.mypy]\nignore_missing_imports = true\n",
+            "[project]\nname = \"x\"\nrequires-python = \">=3.9\"\n\
+             [tool.isort]\nprofile = \"black\"\n[tool.mypy]\nignore_missing_imports = true\n",
         );
         repo.git(&["add", "--all"]);
         repo

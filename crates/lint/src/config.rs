@@ -22,7 +22,12 @@ pub(crate) fn section(text: &str, tool: &str) -> Option<String> {
     let mut inside = false;
     let mut found = None;
     for line in text.lines() {
-        if let Some(head) = line.trim().strip_prefix('[').and_then(|it| it.strip_suffix(']')) {
+        let head = line.trim().strip_prefix('[').and_then(|it| it.split_once(']'));
+        // A comment may follow.
+        let head =
+            head.filter(|(_, more)| matches!(more.trim().chars().next(), None | Some('#' | ';')));
+        if let Some((head, _)) = head {
+            let head = head.trim();
             inside = head.strip_prefix("tool.").unwrap_or(head) == tool;
             if inside {
                 found.get_or_insert_with(String::new);
@@ -55,6 +60,7 @@ mod tests {
         let text = "[tool.mypy]\nstrict = true\n[tool.setuptools]\npackages = ['a']\n";
         assert!(!names_targets(&section(text, "mypy").unwrap()));
         assert!(names_targets(&section("[mypy]\nfiles =\n    a,\n    b\n", "mypy").unwrap()));
+        assert!(names_targets(&section("[ tool.mypy ] # Ours.\nfiles = 'a'\n", "mypy").unwrap()));
         assert_eq!(section("[flake8]\n", "mypy"), None);
     }
 

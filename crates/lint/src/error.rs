@@ -27,8 +27,8 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
-    /// The index has no `uv.lock`, which names the linters' versions.
-    #[error("`uv.lock` is not in git's index")]
+    /// The index has no `uv.lock`, which names the linters' versions, or one in conflict.
+    #[error("`uv.lock` is not in git's index, or in conflict there")]
     NoLock,
     /// `uv`, which installs what `uv.lock` names.
     #[error("`uv` is not here and could not be installed")]
@@ -58,6 +58,13 @@ pub enum Error {
         /// The one that was put aside.
         before: PathBuf,
     },
+    /// A folder of hooks in which each finds its work by the name that it is called by.
+    #[error("the hooks in `{}` are husky's", path.display())]
+    #[non_exhaustive]
+    Husky {
+        /// The folder.
+        path: PathBuf,
+    },
     /// The folder of hooks belongs to more than this repository.
     #[error("`core.hooksPath` names `{}`, outside this repository", path.display())]
     #[non_exhaustive]
@@ -75,10 +82,15 @@ impl Error {
             Error::Untracked { .. } => {
                 Some("what is judged is the index: `git add` it first".to_owned())
             }
-            Error::NoLock => Some("make it with `uv lock`, then `git add uv.lock`".to_owned()),
+            Error::NoLock => {
+                Some("make it with `uv lock`, or resolve it; then `git add uv.lock`".to_owned())
+            }
             Error::ForeignHook { .. } => Some("there is nothing of ours to remove".to_owned()),
             Error::TwoHooks { .. } => {
                 Some("remove the one of the two that is no longer wanted".to_owned())
+            }
+            Error::Husky { .. } => {
+                Some("add the line `cargo xtask lint` to `.husky/pre-commit`".to_owned())
             }
             Error::ForeignHooksPath { .. } => Some(
                 "a hook there would run in other repositories too; call `cargo xtask lint` from \

@@ -55,17 +55,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// The one command that goes on from here, if there is one.
-    pub fn next(&self) -> Option<&'static str> {
+    /// The one command that goes on from here, if there is one; `fix` is the one that mends what
+    /// was judged.
+    pub fn next(&self, fix: &str) -> Option<String> {
         let mendable =
             |it: &Finding| LINTERS.iter().any(|of| of.fix.is_some() && of.name == it.linter);
         if !self.unstaged.is_empty() {
-            Some("look at what was mended, and stage it: git add --patch")
+            Some("look at what was mended, and stage it: git add --patch".to_owned())
         } else if self.fixed.is_empty()
             && self.left.is_empty()
             && self.findings.iter().any(mendable)
         {
-            Some("to mend formatting and imports: cargo xtask lint --fix")
+            Some(format!("to mend formatting and imports: {fix}"))
         } else {
             None
         }

@@ -1,7 +1,7 @@
 //! Mends what linters can mend: the one thing here that writes the working tree or the index.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -34,7 +34,6 @@ pub(crate) struct Mended {
 }
 
 impl Mended {
-    /// Findings in a file that is mended in the working tree, and not staged, are old news.
     pub(crate) fn tell(self, report: &mut Report) {
         report.fixed = self.fixed.into_iter().collect();
         report.left = self.left.into_iter().collect();
@@ -42,67 +41,108 @@ impl Mended {
     }
 }
 
+/// A file that is mended.
+struct Source {
+    here: PathBuf,
+    /// Where the linters mend it.
+    copy: PathBuf,
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
 /// Mends the working tree's files; a file that is staged as it is there is staged again.
 ///
 /// One that is staged in part is left alone: nobody but its author can say which part a mended line
-/// belongs to. Answers whether anything was mended.
+/// belongs to. All is mended in the copy first, and then put in place and staged at once. Answers
+/// whether anything was mended.
 pub(crate) fn mend(mend: &Mend<'_>, mended: &mut Mended) -> Result<bool, Error> {
     let with_changes = mend.repo.unstaged()?;
-    let staged = mend.repo.staged(None)?;
-    let mut restage: BTreeSet<&Path> = BTreeSet::new();
-    let mut any = false;
+    let staged = mend.repo.staged(None)?.paths;
+    let mut sources: BTreeMap<&Path, Source> = BTreeMap::new();
     for linter in mend.linters {
         let Some(args) = linter.fix else { continue };
-        let mut files = Vec::new();
         let found = mend.findings.iter().filter(|it| it.linter == linter.name);
         let paths: BTreeSet<&Path> = found.map(|it| it.path.as_path()).collect();
+        let mut names = Vec::new();
         for path in paths {
             let here = mend.root.join(path);
-            let is_file = fs::symlink_metadata(&here).is_ok_and(|it| it.is_file());
+            // Nothing that a link leads to is ours to mend.
+            let is_file = here.is_file() && fs::canonicalize(&here).is_ok_and(|it| it == here);
             if !is_file || (with_changes.contains(path) && staged.contains(path)) {
                 mended.left.insert(path.to_owned());
                 continue;
             }
-            let before = fs::read(&here).map_err(Error::file("read", &here))?;
-            let copy = mend.place.tree.root().join(tree::alias(path));
-            fs::write(&copy, &before).map_err(Error::file("write", &copy))?;
-            files.push((path, here, copy, before));
-        }
-        let names: Vec<&Path> = files.iter().map(|(path, ..)| *path).collect();
-        let call = Call { place: mend.place, linter };
-        call.fix(args, &names)?;
-        for (path, here, copy, before) in files {
-            let after = fs::read(&copy).map_err(Error::file("read", &copy))?;
-            if after == before || !replace(&here, &before, &after)? {
-                continue;
+            if !sources.contains_key(path) {
+                let before = fs::read(&here).map_err(Error::file("read", &here))?;
+                let copy = mend.place.tree.root().join(tree::alias(path));
+                sources.insert(path, Source { here, copy, after: before.clone(), before });
             }
-            any = true;
-            mended.fixed.insert(path.to_owned());
-            if staged.contains(path) {
-                restage.insert(path);
-            } else {
-                mended.unstaged.insert(path.to_owned());
-            }
+            names.push(path);
         }
+        mend_copies(&Call { place: mend.place, linter }, args, &names, &mut sources)?;
     }
+
+    let (mut restage, mut any) = (Vec::new(), false);
+    let put = sources.iter().try_for_each(|(path, source)| {
+        if source.after == source.before || !source.put_in_place()? {
+            return Ok(());
+        }
+        any = true;
+        mended.fixed.insert((*path).to_owned());
+        if staged.contains(*path) {
+            restage.push(*path);
+        } else {
+            mended.unstaged.insert((*path).to_owned());
+        }
+        Ok(())
+    });
     if !restage.is_empty() {
-        mend.repo.add(&restage.into_iter().collect::<Vec<_>>())?;
+        mend.repo.add(&restage)?;
     }
-    Ok(any)
+    put.map(|()| any)
 }
 
-/// Puts a file's new content in place, whole or not at all, unless somebody changed it meanwhile.
-fn replace(path: &Path, before: &[u8], after: &[u8]) -> Result<bool, Error> {
-    let write = || {
-        let mut file =
-            tempfile::NamedTempFile::new_in(path.parent().expect("a file has a folder"))?;
-        file.write_all(after)?;
-        file.as_file().set_permissions(fs::metadata(path)?.permissions())?;
-        if fs::read(path)? != before {
-            return Ok(false);
+/// Has the linter mend these files. Where that does not go well, each is mended alone: the trouble
+/// of one is not the others', and what may be cut off is not taken.
+fn mend_copies<'a>(
+    call: &Call<'_>,
+    args: &[&str],
+    names: &[&'a Path],
+    sources: &mut BTreeMap<&'a Path, Source>,
+) -> Result<(), Error> {
+    for name in names {
+        let Source { copy, after, .. } = &sources[name];
+        fs::write(copy, after).map_err(Error::file("write", copy))?;
+    }
+    if call.fix(args, names)? {
+        for name in names {
+            let source = sources.get_mut(name).expect("it is one of them");
+            source.after =
+                fs::read(&source.copy).map_err(Error::file("read", source.copy.as_path()))?;
         }
-        file.persist(path)?;
-        Ok(true)
-    };
-    write().map_err(Error::file("write", path))
+    } else if names.len() > 1 {
+        for name in names {
+            mend_copies(call, args, &[*name], sources)?;
+        }
+    }
+    Ok(())
+}
+
+impl Source {
+    /// Whole or not at all, unless somebody changed the file meanwhile.
+    fn put_in_place(&self) -> Result<bool, Error> {
+        let path = &self.here;
+        let write = || {
+            let mut file =
+                tempfile::NamedTempFile::new_in(path.parent().expect("a file has a folder"))?;
+            file.write_all(&self.after)?;
+            file.as_file().set_permissions(fs::metadata(path)?.permissions())?;
+            if fs::read(path)? != self.before {
+                return Ok(false);
+            }
+            file.persist(path)?;
+            Ok(true)
+        };
+        write().map_err(Error::file("write", path))
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{self, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -41,11 +42,18 @@ pub fn install(root: &Path) -> Result<Installed, Error> {
         // Both names are there until ours takes the first: at no moment is there no hook.
         fs::hard_link(&path, &before).map_err(Error::file("make", &before))?;
     }
-    crate::state::write(&path, HOOK.as_bytes())
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .map_err(Error::file("write", &path))?;
+    write(folder, &path).map_err(Error::file("write", &path))?;
     let before = before.exists().then_some(before);
     Ok(Installed { path, before })
+}
+
+/// Git passes over a hook that is not executable: it is, from its first moment.
+fn write(folder: &Path, path: &Path) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(HOOK.as_bytes())?;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o755))?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Removes the hook, and puts back the one that was there before; answers what was removed, or none
@@ -84,6 +92,9 @@ fn place(root: &Path) -> Result<Place, Error> {
     let inside = [ask(&["--git-common-dir"])?, ask(&["--show-toplevel"])?];
     if !inside.iter().any(|it| folder.starts_with(it)) {
         return Err(Error::ForeignHooksPath { path: folder });
+    }
+    if folder.ends_with(".husky/_") {
+        return Err(Error::Husky { path: folder });
     }
     let path = folder.join("pre-commit");
     let is_foreign =
@@ -186,6 +197,9 @@ mod tests {
         let dir = repository();
         git(dir.path(), "config core.hooksPath tools/hooks");
         check(dir.path(), "tools/hooks/pre-commit");
+        // Another name would make its hook pass in silence.
+        git(dir.path(), "config core.hooksPath .husky/_");
+        check(dir.path(), "the hooks in `ROOT/.husky/_` are husky's");
         let elsewhere = tempfile::tempdir().unwrap();
         let elsewhere = elsewhere.path().canonicalize().unwrap().display().to_string();
         git(dir.path(), &format!("config core.hooksPath {elsewhere}"));

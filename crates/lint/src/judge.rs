@@ -14,7 +14,7 @@ use crate::{
     Error, config,
     finding::{Crash, Finding},
     linter::{Linter, Unit},
-    repo::{Entry, Repo},
+    repo::{Entry, Mode, Repo},
     state::{self, State},
     tree::{self, Tree},
     venv::Venv,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Changed when verdicts of an earlier version of this program must not be trusted.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 /// What one linter is to judge, and what is known of it.
 pub(crate) struct Work<'a> {
@@ -69,12 +69,20 @@ impl<'a> Work<'a> {
     /// The findings, if nothing has to be run for them.
     pub(crate) fn known(&mut self) -> Option<Vec<Finding>> {
         if let Unit::Program { .. } = self.linter.unit {
-            return self.verdicts.get(&self.context).cloned();
+            let aliases = tree::aliases(self.entries);
+            let mut findings = self.verdicts.get(&self.context)?.clone();
+            for finding in &mut findings {
+                if let Some(path) = aliases.get(&finding.path) {
+                    finding.path.clone_from(path);
+                }
+            }
+            return Some(findings);
         }
         let mut findings = Vec::new();
         for entry in &self.files {
             if !has_walk(self.linter) || *self.walked.get(&path_name(entry))? {
-                findings.extend(self.verdicts.get(&content_name(entry))?.iter().cloned());
+                let known = self.verdicts.get(&content_name(entry))?.iter().cloned();
+                findings.extend(known.map(|it| Finding { path: entry.path.clone(), ..it }));
             }
         }
         Some(findings)
@@ -85,7 +93,10 @@ impl<'a> Work<'a> {
         let call = Call { place, linter: self.linter };
         let learnt = match self.linter.unit {
             Unit::Program { target } => call.program(self.entries, target)?.map(|findings| {
-                self.verdicts.learn(self.context.clone(), findings);
+                // A name that is no text would not be read again.
+                let named = findings.into_iter();
+                let named = named.map(|it| Finding { path: tree::alias(&it.path), ..it });
+                self.verdicts.learn(self.context.clone(), named.collect());
                 1
             }),
             Unit::File { .. } | Unit::FileAmongFiles => self.judge_files(&call)?,
@@ -214,6 +225,12 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) 
             parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
         }
     }
+    if !matches!(linter.unit, Unit::File { .. }) {
+        // Where a link leads says what a package holds.
+        for entry in entries.iter().filter(|it| it.mode == Mode::Link) {
+            parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
+        }
+    }
     parts.push(b"plugins");
     for entry in plugins {
         parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
@@ -255,6 +272,9 @@ pub(crate) struct Call<'a> {
 /// More files than this are not the worker's: for them, imports do not count.
 const FEW: usize = 50;
 
+/// A linter's own cache of more bytes than this is forgotten: it keeps what is no longer there.
+const CACHE: u64 = 1_000_000_000;
+
 /// So many bytes of names are given to one call.
 const NAMES: usize = 100_000;
 
@@ -262,22 +282,34 @@ impl Call<'_> {
     /// Its findings in these files, by the names they have in the repository.
     fn files(&self, args: &[&str], files: &[&Entry]) -> Result<Result<Vec<Finding>, Crash>, Error> {
         let mut findings = Vec::new();
-        for names in batches(files.iter().map(|it| it.path.as_path())) {
+        let mut batches = batches(files.iter().map(|it| it.path.as_path()));
+        while let Some(names) = batches.pop() {
             let output = self.run(self.place.tree.root(), args, &names)?;
-            match (self.linter.parse)(&output) {
-                Some(found) => findings.extend(self.original(found)),
-                None => return Ok(Err(self.crash(&output))),
+            let Some(mut found) = (self.linter.parse)(&output) else {
+                return Ok(Err(self.crash(&output)));
+            };
+            let mut nameless = found.iter_mut().filter(|it| it.path.as_os_str().is_empty());
+            if let [name] = &*names {
+                nameless.for_each(|it| it.path = name.into());
+            } else if nameless.next().is_some() {
+                // It stopped at one of them, and what comes after was not judged.
+                batches.extend(names.chunks(names.len().div_ceil(2)).map(<[_]>::to_vec));
+                continue;
             }
+            findings.extend(self.original(found));
         }
         Ok(Ok(findings))
     }
 
-    /// Mends these files in the copy.
-    pub(crate) fn fix(&self, args: &[&str], files: &[&Path]) -> Result<(), Error> {
+    /// Mends these files in the copy. Answers whether all of it went well: otherwise a file may be
+    /// cut off.
+    pub(crate) fn fix(&self, args: &[&str], files: &[&Path]) -> Result<bool, Error> {
         for names in batches(files.iter().copied()) {
-            self.run(self.place.tree.root(), args, &names)?;
+            if !self.run(self.place.tree.root(), args, &names)?.status.success() {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Its findings in the whole program.
@@ -288,10 +320,12 @@ impl Call<'_> {
     ) -> Result<Result<Vec<Finding>, Crash>, Error> {
         let targets: Vec<OsString> =
             if self.names_targets(entries) { vec![] } else { vec![target.into()] };
+        let cache = self.place.state.path("home").join(self.linter.name);
+        state::forget_large(&cache, CACHE);
         let mut output = self.run(self.place.tree.root(), self.linter.check, &targets)?;
         if (self.linter.parse)(&output).is_none() {
             // Its own cache may be damaged.
-            let _ = fs::remove_dir_all(self.place.state.path("home").join(self.linter.name));
+            let _ = fs::remove_dir_all(&cache);
             output = self.run(self.place.tree.root(), self.linter.check, &targets)?;
         }
         Ok((self.linter.parse)(&output)
@@ -364,8 +398,6 @@ impl Call<'_> {
 
     /// Runs the linter, by the worker if there is one.
     fn run(&self, dir: &Path, args: &[&str], names: &[OsString]) -> Result<Output, Error> {
-        let flake8 = self.place.state.path("home").join("flake8.cfg");
-        fs::write(&flake8, "[flake8]\nquiet = 0\n").map_err(Error::file("write", &flake8))?;
         let args = args.iter().map(OsStr::new).chain(names.iter().map(OsString::as_os_str));
         let args: Vec<&OsStr> = args.collect();
         let module = self.linter.module;

@@ -53,7 +53,7 @@ pub(crate) const LINTERS: &[Linter] = &[
     Linter {
         name: "isort",
         module: "isort",
-        endings: &["py", "pyi"],
+        endings: &["py", "pyi", "pyx", "pxd"],
         configs: &["pyproject.toml", "setup.cfg", "tox.ini", ".isort.cfg", ".editorconfig"],
         plugins: None,
         check: &[
@@ -106,7 +106,15 @@ pub(crate) const LINTERS: &[Linter] = &[
         name: "mypy",
         module: "mypy",
         endings: &["py", "pyi"],
-        configs: &["mypy.ini", ".mypy.ini", "pyproject.toml", "setup.cfg", "py.typed"],
+        configs: &[
+            "mypy.ini",
+            ".mypy.ini",
+            "pyproject.toml",
+            "setup.cfg",
+            "py.typed",
+            // `exclude_gitignore`.
+            ".gitignore",
+        ],
         // Every source is part of its program, its plugins too.
         plugins: None,
         check: &["--output=json", "--no-error-summary", "--cache-dir=../mypy"],
@@ -123,7 +131,10 @@ const BLACK: &[&str] = &["--check", "--verbose", "--no-color", "--no-cache", ROO
 /// configuration from there; with this one among them, that is the repository's.
 pub(crate) const ROOT: &str = ".git/root.py";
 
-/// `quiet` by configuration would hide findings, and no argument takes it back.
+/// A file beside the copy: `quiet` by configuration would hide findings, and no argument takes it
+/// back.
+pub(crate) const FLAKE8_CONFIG: &str = "flake8.cfg";
+
 const FLAKE8: &[&str] = &[
     "--append-config=../flake8.cfg",
     "--output-file=",

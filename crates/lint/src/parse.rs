@@ -40,39 +40,58 @@ fn has_traceback(stderr: &str) -> bool {
     stderr.contains("Traceback (most recent call last)")
 }
 
-/// `would reformat PATH`, `error: cannot parse: PATH:LINE:COLUMN`, `error: cannot format PATH: WHY`
+/// `would reformat PATH`, `error: cannot parse[ for target version V]: PATH:LINE:COLUMN`,
+/// `error: cannot format PATH: WHY`; and of what black itself made, on two lines,
+/// `error: INTERNAL ERROR: …:` and `cannot parse…: PATH:LINE:COLUMN`.
 pub(crate) fn black(output: &Output) -> Option<Vec<Finding>> {
     let mut findings = Vec::new();
+    let mut internal = false;
     for line in text(&output.stderr).lines() {
+        let error = line.strip_prefix("error: ");
         if let Some(path) = line.strip_prefix("would reformat ") {
             findings.push(finding("black", "format", path, "would be formatted otherwise"));
-        } else if let Some(place) = line.strip_prefix("error: cannot parse: ") {
+        } else if let Some(what) =
+            error.or(internal.then_some(line)).and_then(|it| it.strip_prefix("cannot parse"))
+        {
+            let (_version, place) = what.split_once(": ")?;
             let mut parts = place.rsplitn(3, ':');
             let (column, row, path) = (parts.next()?, parts.next()?, parts.next()?);
+            let (code, message) = if internal {
+                ("error", "INTERNAL ERROR: black cannot parse what it made")
+            } else {
+                ("syntax", "cannot be parsed")
+            };
             findings.push(Finding {
-                line: row.parse().ok(),
+                line: Some(row.parse().ok()?),
                 column: column.parse().ok(),
-                ..finding("black", "syntax", path, "cannot be parsed")
+                ..finding("black", code, path, message)
             });
-        } else if let Some((path, why)) =
-            line.strip_prefix("error: cannot format ").and_then(|it| it.split_once(": "))
-        {
+        } else if let Some(what) = error.and_then(|it| it.strip_prefix("cannot format ")) {
+            let (path, why) = what.split_once(": ")?;
             findings.push(finding("black", "error", path, why));
+        } else if error.is_some_and(|it| !it.starts_with("INTERNAL ERROR: ")) {
+            return None;
         }
+        internal = error.is_some_and(|it| it.starts_with("INTERNAL ERROR: "));
     }
     judged(output, findings, &[1, 123])
 }
 
-/// `ERROR: PATH Imports are incorrectly sorted and/or formatted.`
+/// `ERROR: PATH Imports are incorrectly sorted and/or formatted.`, or `ERROR: WHY` for a file that it
+/// does not name, and after which it stops: that finding is of no file.
 pub(crate) fn isort(output: &Output) -> Option<Vec<Finding>> {
     let stderr = text(&output.stderr);
     let mut findings = Vec::new();
     for line in stderr.lines() {
-        let path = line
-            .strip_prefix("ERROR: ")
-            .and_then(|it| it.strip_suffix(" Imports are incorrectly sorted and/or formatted."));
-        if let Some(path) = path {
-            findings.push(finding("isort", "imports", path, "imports would be sorted otherwise"));
+        if let Some(error) = line.strip_prefix("ERROR: ") {
+            findings.push(
+                match error.strip_suffix(" Imports are incorrectly sorted and/or formatted.") {
+                    Some(path) => {
+                        finding("isort", "imports", path, "imports would be sorted otherwise")
+                    }
+                    None => finding("isort", "error", "", error),
+                },
+            );
         } else if let Some((path, why)) = line
             .split_once("Unable to parse file ")
             .and_then(|(_, rest)| rest.split_once(" due to "))
@@ -119,7 +138,7 @@ struct MypyLine {
 }
 
 /// A line of JSON a finding. Notes alone are none, though in JSON, unlike in text, mypy fails by
-/// them.
+/// them. A crash comes after what was found until then.
 pub(crate) fn mypy(output: &Output) -> Option<Vec<Finding>> {
     let stdout = text(&output.stdout);
     let mut findings = Vec::new();
@@ -139,6 +158,9 @@ pub(crate) fn mypy(output: &Output) -> Option<Vec<Finding>> {
                 )
             });
         }
+    }
+    if text(&output.stderr).contains("INTERNAL ERROR") {
+        return None;
     }
     if has_notes && findings.is_empty() && output.status.code() == Some(1) {
         return Some(findings);
@@ -192,7 +214,10 @@ Traceback (most recent call last):
 error: cannot parse: pkg/bad.py:1:6
     def f(:
          ^
-error: cannot format c.py: INTERNAL ERROR: Black produced invalid code: x
+error: cannot parse for target version Python 3.11: pkg/old.py:2:1
+error: cannot format c.py: INTERNAL ERROR: Black produced code that is not equivalent
+error: INTERNAL ERROR: Black 26 on Python 3.11 produced invalid code:
+cannot parse: d.py:3:4
 
 1 file would be reformatted, 1 file would be left unchanged, 2 files would fail to reformat.
 ";
@@ -204,11 +229,15 @@ error: cannot format c.py: INTERNAL ERROR: Black produced invalid code: x
             &expect![[r#"
             pkg/a b.py None None format would be formatted otherwise
             pkg/bad.py Some(1) Some(6) syntax cannot be parsed
-            c.py None None error INTERNAL ERROR: Black produced invalid code: x
+            pkg/old.py Some(2) Some(1) syntax cannot be parsed
+            c.py None None error INTERNAL ERROR: Black produced code that is not equivalent
+            d.py Some(3) Some(4) error INTERNAL ERROR: black cannot parse what it made
         "#]],
         );
         check(black, 0, "", "All done!", &expect![[r""]]);
         check(black, 1, "", "Invalid config keys detected", &expect!["could not judge"]);
+        let said = "would reformat a.py\nerror: what no version says today\n";
+        check(black, 123, "", said, &expect!["could not judge"]);
     }
 
     #[test]
@@ -216,6 +245,7 @@ error: cannot format c.py: INTERNAL ERROR: Black produced invalid code: x
         let said = "\
 ERROR: /tree/pkg/a b.py Imports are incorrectly sorted and/or formatted.
 /venv/isort/core.py:1: UserWarning: Unable to parse file ./c.py due to unknown encoding
+ERROR: isort was told to sort imports within code that contains syntax errors: Parenthesis is not closed.
 ";
         check(
             isort,
@@ -225,6 +255,7 @@ ERROR: /tree/pkg/a b.py Imports are incorrectly sorted and/or formatted.
             &expect![[r#"
             /tree/pkg/a b.py None None imports imports would be sorted otherwise
             ./c.py None None syntax unknown encoding
+             None None error isort was told to sort imports within code that contains syntax errors: Parenthesis is not closed.
         "#]],
         );
         let said =
@@ -272,5 +303,6 @@ ERROR: /tree/pkg/a b.py Imports are incorrectly sorted and/or formatted.
         check(mypy, 1, note, "", &expect![[r""]]);
         check(mypy, 2, note, "mypy: error", &expect!["could not judge"]);
         check(mypy, 2, "", "mypy: error: cannot find module", &expect!["could not judge"]);
+        check(mypy, 2, said, "a.py:4: error: INTERNAL ERROR --", &expect!["could not judge"]);
     }
 }

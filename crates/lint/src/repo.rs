@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     ffi::OsStr,
     os::unix::ffi::OsStrExt as _,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use exec::Cmd;
@@ -37,6 +37,30 @@ pub(crate) enum Mode {
     Submodule,
 }
 
+/// How git writes [`Mode::Link`].
+const LINK: &str = "120000";
+
+/// The content of no byte at all, by git's two kinds of names.
+const NOTHING: [&str; 2] = [
+    "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
+    "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
+];
+
+impl Entry {
+    pub(crate) fn is_empty(&self) -> bool {
+        NOTHING.contains(&self.oid.as_str())
+    }
+}
+
+/// What is new in the index.
+#[derive(Debug, Default)]
+pub(crate) struct Staged {
+    /// Removed files are among them.
+    pub(crate) paths: HashSet<PathBuf>,
+    /// Whether a link is, or was, among them.
+    pub(crate) links: bool,
+}
+
 /// The index.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
@@ -55,7 +79,8 @@ impl Repo {
         Cmd::new("git").args(args).dir(&self.root).env("GIT_OPTIONAL_LOCKS", "0")
     }
 
-    /// All of the index.
+    /// All of the index, but for what was only announced (`git add --intent-to-add`): a commit does
+    /// not have it.
     pub(crate) fn index(&self) -> Result<Index, Error> {
         let listed = stdout(&self.git(["ls-files", "--stage", "-z"]))?;
         let mut index = Index::default();
@@ -77,22 +102,58 @@ impl Repo {
             let mode = match mode {
                 "100644" => Mode::File,
                 "100755" => Mode::Executable,
-                "120000" => Mode::Link,
+                LINK => Mode::Link,
                 "160000" => Mode::Submodule,
                 _ => return Err(strange()),
             };
             index.entries.push(Entry { path, mode, oid: oid.to_owned() });
         }
+        if index.entries.iter().any(Entry::is_empty) {
+            let options = ["diff-files", "--name-only", "--diff-filter=A", "-z"];
+            let announced = stdout(&self.git(options))?;
+            let announced: HashSet<PathBuf> = records(&announced).map(path).collect();
+            index.entries.retain(|it| !announced.contains(&it.path));
+        }
         Ok(index)
     }
 
-    /// The paths at which the index differs from a revision, or from what was last committed.
-    /// Removed files are among them.
-    pub(crate) fn staged(&self, since: Option<&str>) -> Result<HashSet<PathBuf>, Error> {
-        let options = ["diff", "--cached", "--name-only", "-z", "--no-renames", "--no-ext-diff"];
+    /// Puts the file that a link leads to into its place, where the link is `of_interest` and the
+    /// file in the index, too.
+    pub(crate) fn follow(
+        &self,
+        entries: &mut [Entry],
+        of_interest: impl Fn(&Path) -> bool,
+    ) -> Result<(), Error> {
+        let is_link = |it: &(usize, &Entry)| it.1.mode == Mode::Link && of_interest(&it.1.path);
+        let links: Vec<(usize, &Entry)> = entries.iter().enumerate().filter(is_link).collect();
+        let oids: Vec<&str> = links.iter().map(|it| it.1.oid.as_str()).collect();
+        let mut followed = Vec::new();
+        for ((n, link), target) in links.into_iter().zip(self.contents(&oids)?) {
+            let folder = link.path.parent().unwrap_or(Path::new(""));
+            let path = normal(&folder.join(path(&target)));
+            let file = entries.iter().find(|it| it.path == path && it.mode != Mode::Link);
+            followed.extend(file.map(|it| (n, Entry { path: link.path.clone(), ..it.clone() })));
+        }
+        for (n, entry) in followed {
+            entries[n] = entry;
+        }
+        Ok(())
+    }
+
+    /// Where the index differs from a revision, or from what was last committed.
+    pub(crate) fn staged(&self, since: Option<&str>) -> Result<Staged, Error> {
+        let options = ["diff", "--cached", "--raw", "-z", "--no-renames", "--no-ext-diff"];
         // Without a revision it is HEAD, and nothing before the first commit.
-        let listed = stdout(&self.git(options.into_iter().chain(since).chain(["--"])))?;
-        Ok(records(&listed).map(path).collect())
+        let rev = since.map(|it| ["--end-of-options", it]).into_iter().flatten();
+        let listed = stdout(&self.git(options.into_iter().chain(rev).chain(["--"])))?;
+        let mut staged = Staged::default();
+        let mut records = records(&listed);
+        // `:MODE MODE OID OID STATUS`, and the path.
+        while let (Some(head), Some(name)) = (records.next(), records.next()) {
+            staged.links |= lossy(head).split([':', ' ']).any(|it| it == LINK);
+            staged.paths.insert(path(name));
+        }
+        Ok(staged)
     }
 
     /// The paths at which the working tree differs from the index.
@@ -160,6 +221,21 @@ fn records(listed: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+/// Without `.` and `..`. One that leaves the repository keeps its `..`, which is in no index.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if normal.file_name().is_some() => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
 }
 
 fn lossy(bytes: &[u8]) -> String {

@@ -102,15 +102,19 @@ impl Lint<'_> {
             Scope::All | Scope::Paths(_) => None,
         };
         let concerns = |it: &&'static Linter| {
-            changed.as_ref().is_none_or(|changed| changed.iter().any(|path| matters(it, path)))
+            changed.as_ref().is_none_or(|changed| {
+                changed.paths.iter().any(|path| matters(it, path))
+                    // Where a link leads says what is in the program.
+                    || (changed.links && matches!(it.unit, Unit::Program { .. }))
+            })
         };
         let linters: Vec<&'static Linter> = self.linters.iter().copied().filter(concerns).collect();
         if linters.is_empty() {
             return Ok(Report::default());
         }
 
-        let index = self.repo.index()?;
-        let in_question = self.in_question(&index, changed.as_ref())?;
+        let index = self.index()?;
+        let in_question = self.in_question(&index, changed.as_ref().map(|it| &it.paths))?;
         let files: Vec<&Entry> = index
             .entries
             .iter()
@@ -169,6 +173,14 @@ impl Lint<'_> {
         Ok(report)
     }
 
+    /// The index. A configuration that is a link is the file that it leads to.
+    fn index(&self) -> Result<Index, Error> {
+        let mut index = self.repo.index()?;
+        let configures = |path: &Path| LINTERS.iter().any(|it| judge::configures(it, path));
+        self.repo.follow(&mut index.entries, configures)?;
+        Ok(index)
+    }
+
     /// Whether a path is in question.
     fn in_question<'a>(
         &'a self,
@@ -215,7 +227,7 @@ impl Lint<'_> {
 
     /// Whether anything was mended.
     fn mend(&self, report: &Report, mended: &mut fix::Mended) -> Result<bool, Error> {
-        let index = self.repo.index()?;
+        let index = self.index()?;
         let venv = self.venv(&index.entries)?;
         let _locked = self.state.lock()?;
         let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;

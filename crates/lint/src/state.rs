@@ -25,7 +25,9 @@ impl State {
             .mode(0o700)
             .create(dir)
             .map_err(Error::file("make", dir))?;
-        Ok(State { dir: dir.to_owned() })
+        // Linters tell of a file by its real path.
+        let dir = dir.canonicalize().map_err(Error::file("look up", dir))?;
+        Ok(State { dir })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -66,6 +68,22 @@ pub(crate) fn keep_newest(dir: &Path, keep: usize) {
     }
 }
 
+/// Removes a folder, if its files have more bytes than this.
+pub(crate) fn forget_large(dir: &Path, most: u64) {
+    fn bytes(dir: &Path) -> u64 {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let sizes = entries.map(|it| match it.metadata() {
+            Ok(meta) if meta.is_dir() => bytes(&it.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        });
+        sizes.sum()
+    }
+    if bytes(dir) > most {
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
 /// A name for what `parts` say, in 32 hexadecimal digits. Parts do not run into each other.
 pub(crate) fn name_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
@@ -79,4 +97,21 @@ pub(crate) fn name_of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         }
         all
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_forgotten_when_all_in_it_is_too_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("cache");
+        write(&cache.join("3.11/a"), &[0; 60]).unwrap();
+        write(&cache.join("b"), &[0; 40]).unwrap();
+        forget_large(&cache, 100);
+        assert!(cache.exists());
+        forget_large(&cache, 99);
+        assert!(!cache.exists());
+    }
 }

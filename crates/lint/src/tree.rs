@@ -37,21 +37,17 @@ impl Tree {
     pub(crate) fn sync(state: &State, repo: &Repo, entries: &[Entry]) -> Result<Tree, Error> {
         let root = root(state);
         mark_root(&root)?;
+        let flake8 = root.with_file_name(linter::FLAKE8_CONFIG);
+        fs::write(&flake8, "[flake8]\nquiet = 0\n").map_err(Error::file("write", &flake8))?;
         let mut wanted = Wanted::default();
-        let mut aliases = HashMap::new();
         for entry in entries {
             let path = alias(&entry.path);
             // Folders alone decide what isort takes for the project's own.
             wanted.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
             if entry.mode == Mode::Submodule {
                 wanted.folders.insert(path);
-            } else {
-                if path != entry.path {
-                    aliases.insert(path.clone(), entry.path.clone());
-                }
-                if entry.mode == Mode::Link || is_read(&entry.path) {
-                    wanted.files.insert(path, entry);
-                }
+            } else if entry.mode == Mode::Link || is_read(&entry.path) {
+                wanted.files.insert(path, entry);
             }
         }
         let mut present = HashSet::new();
@@ -76,7 +72,7 @@ impl Tree {
             };
             written.map_err(Error::file("write", &path_here))?;
         }
-        Ok(Tree { root, aliases })
+        Ok(Tree { root, aliases: aliases(entries) })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -128,6 +124,12 @@ pub(crate) fn alias(path: &Path) -> PathBuf {
     }
 }
 
+/// What those names in the copy stand for that are not the same.
+pub(crate) fn aliases(entries: &[Entry]) -> HashMap<PathBuf, PathBuf> {
+    let all = entries.iter().map(|it| (alias(&it.path), &it.path));
+    all.filter(|(alias, path)| alias != *path).map(|(alias, path)| (alias, path.clone())).collect()
+}
+
 #[derive(Default)]
 struct Wanted<'a> {
     files: HashMap<PathBuf, &'a Entry>,
@@ -177,20 +179,14 @@ fn clean(
     Ok(())
 }
 
-/// The content of no byte at all, by git's two kinds of names. A file that a power cut left empty
-/// is told by it.
-const NOTHING: [&str; 2] = [
-    "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
-    "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813",
-];
-
 fn is_as_wanted(meta: &Metadata, entry: &Entry) -> bool {
     // Links are made anew each time: they are few.
     meta.is_file()
         && entry.mode != Mode::Link
         && meta.modified().is_ok_and(|it| it == time_of(&entry.oid))
         && (meta.mode() & 0o100 != 0) == (entry.mode == Mode::Executable)
-        && (meta.len() == 0) == NOTHING.contains(&entry.oid.as_str())
+        // A power cut may have left it empty.
+        && (meta.len() == 0) == entry.is_empty()
 }
 
 /// A time that says which content a file has.

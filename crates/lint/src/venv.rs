@@ -51,7 +51,8 @@ impl Venv {
             state::name_of([Some(lock), version].into_iter().flatten().map(|it| it.oid.as_bytes()));
         let dir = state.path("venvs").join(&name[..16]);
         let stamp = dir.join("lint-identity");
-        if !stamp.exists() {
+        // Its interpreter may be gone: it is a link to the system's.
+        if !stamp.exists() || !dir.join("bin/python").exists() {
             let _locked = state.lock()?;
             let project = tempfile::tempdir_in(state.path(""))
                 .map_err(Error::file("make a folder in", state.path("")))?;

@@ -9,7 +9,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    os::unix::{fs::symlink, net::UnixStream},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -32,6 +32,7 @@ const CODE: &[(&str, &str)] = &[
     ("pkg/a.py", "def one() -> int:\n    return 1\n"),
     ("pkg/b.py", "import os\n\nfrom pkg.a import one\n\nx: str = one()\nprint(os.name)\n"),
     ("pkg/c.pyi", "def f(  a ) -> int: ...\n"),
+    ("pkg/fast.pyx", "import sys\nimport os\n"),
     (
         "tests/test_a.py",
         "from pkg import a\nimport sys\n\n\ndef test() -> None:\n    assert a.one() == 1\n",
@@ -45,7 +46,8 @@ const CONFIG: &[(&str, &str)] = &[
     (".flake8", "[flake8]\nextend-exclude = generated\n"),
     (
         "pyproject.toml",
-        "[tool.isort]\nprofile = 'black'\nextend_skip = ['generated']\n[tool.mypy]\nstrict = true\n",
+        "[project]\nname = 'x'\nrequires-python = '>=3.11'\n\
+         [tool.isort]\nprofile = 'black'\nextend_skip = ['generated']\n[tool.mypy]\nstrict = true\n",
     ),
 ];
 
@@ -192,6 +194,59 @@ fn after_any_edit_a_lint_says_what_the_linters_say_by_hand() {
     }
     here.git(&["rm", "--quiet", "-f", "pkg/a.py"]);
     assert_eq!(here.through_lint(), here.by_hand(), "after a file is gone");
+}
+
+#[test]
+fn a_link_is_what_it_leads_to() {
+    let here = Checkout::new(&[CODE, CONFIG]);
+    let link = |target: &str, name: &str| {
+        let _ = fs::remove_file(here.root().join(name));
+        symlink(target, here.root().join(name)).unwrap();
+    };
+    let agrees = |what: &str| {
+        let said = here.through_lint();
+        assert_eq!(said, here.by_hand(), "{what}");
+        said
+    };
+    here.write("ci/flake8rc", "[flake8]\nmax-line-length = 79\n");
+    link("ci/flake8rc", ".flake8");
+    let first = agrees("a configuration elsewhere");
+    here.write("ci/flake8rc", "[flake8]\nmax-line-length = 20\n");
+    assert_ne!(agrees("which changed"), first);
+
+    here.write("pyproject.toml", "[tool.mypy]\nexclude = '^v./'\n");
+    here.write("v1/__init__.py", "");
+    here.write("v2/__init__.py", "");
+    here.write("v1/f.py", "def f() -> int:\n    return 1\n");
+    here.write("v2/f.py", "def f() -> str:\n    return \"\"\n");
+    here.write("user.py", "from now.f import f\n\nx: int = f()\n");
+    link("v1", "now");
+    let first = agrees("a package elsewhere");
+    link("v2", "now");
+    assert_ne!(agrees("and then another one"), first);
+}
+
+#[test]
+fn a_file_that_stops_a_linter_does_not_hide_those_after_it() {
+    let unsorted = "import sys\nimport os\n";
+    let here = Checkout::new(&[
+        &[("a.py", unsorted), ("b.py", "from os import (\n"), ("c.py", unsorted), ("d.py", "")],
+        CONFIG,
+    ]);
+    let isort = || {
+        let said = here.through_lint().into_iter().filter(|it| it.0 == "isort");
+        said.map(|it| it.1).collect::<Vec<_>>()
+    };
+    for when in ["cold", "warm"] {
+        assert_eq!(isort(), ["a.py", "b.py", "c.py"], "{when}");
+    }
+    here.write("b.py", "from os import name\n");
+    assert_eq!(isort(), ["a.py", "c.py"]);
+    assert_eq!(here.through_lint(), here.by_hand());
+    // Nor does it keep the others from being mended.
+    here.write("b.py", "from os import (\n");
+    here.lint(true);
+    assert_eq!(isort(), ["b.py"]);
 }
 
 #[test]

@@ -37,7 +37,8 @@ for word in "$@"; do
     *.py)
       [ -f "$word" ] || { echo "no such file: $word" >&2; exit 2; }
       if grep -q BAD "$word"; then
-        if [ "$check$tool" = black ]; then sed -i s/BAD/good/ "$word"; else object "$word"; fi
+        if [ "$check$tool" = black ] && grep -q CUT "$word"; then : > "$word"; exit 1
+        elif [ "$check$tool" = black ]; then sed -i s/BAD/good/ "$word"; else object "$word"; fi
       fi ;;
   esac
 done

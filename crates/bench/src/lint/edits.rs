@@ -23,6 +23,9 @@ const ROUGH: Base = Base { package: "docutils", version: "0.23" };
 /// Of ten edits, so many are made in each.
 const SHARES: [(Base, usize); 3] = [(SMALL, 6), (ROUGH, 3), (BIG, 1)];
 
+/// What breaks a file's syntax.
+const BREAKS: [&str; 2] = ["\ndef broken(:\n", "\nfrom os import (\n"];
+
 /// Edits at random, stages, lints, and compares.
 pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> Section {
     let mut table = Table::new(["code", "files", "findings at first", "edits", "differ"]);
@@ -30,7 +33,7 @@ pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
     for (base, share) in SHARES {
         let rounds = (rounds * share).div_ceil(10);
         let mut desk = Desk::new(kit, base);
-        let mut wrong = usize::from(!desk.agrees(&Touched::Everything, tell));
+        let mut wrong = usize::from(!desk.agrees(&Touched::everything(), tell));
         let first = desk.known.values().map(BTreeSet::len).sum::<usize>();
         for round in 1..=rounds {
             let touched = desk.edit();
@@ -39,7 +42,8 @@ pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
                 tell(&format!("{base}: {round} of {rounds}, {wrong} differ"));
             }
         }
-        wrong += usize::from(!desk.agrees(&Touched::Everything, tell));
+        desk.mend();
+        wrong += usize::from(!desk.agrees(&Touched::everything(), tell));
         table.row([
             base.to_string(),
             desk.repo.sources().len().to_string(),
@@ -55,9 +59,10 @@ pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
                 files made, removed, renamed and put back; other configuration. After each, all \
                 is staged, and `cargo xtask lint --all` must say what black, isort, flake8 and \
                 mypy say when they are called by hand: the same files, lines and codes. Before \
-                the first and after the last edit, and where an edit concerns more than its own \
-                file, all four are called on everything; otherwise mypy is, and the others on the \
-                file that was touched."
+                the first and after the last edit all four are called on everything; after each \
+                edit mypy is, and so is a linter whose configuration it changed, and isort where \
+                it changed which files there are; the others are called on the file that was \
+                touched."
             .to_owned(),
         tables: vec![table],
         goals: vec![Goal::none("edit after which they differ", made, differ)],
@@ -65,10 +70,35 @@ pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
     }
 }
 
-/// What an edit may have changed the verdicts on.
-enum Touched {
-    Everything,
-    File(String),
+/// Which verdicts an edit may have changed.
+#[derive(Default)]
+struct Touched {
+    /// Those of these linters on all files.
+    everywhere: Vec<&'static str>,
+    /// Those of the others on these files.
+    files: Vec<String>,
+    /// Files that are there no more.
+    gone: Vec<String>,
+}
+
+impl Touched {
+    fn everything() -> Touched {
+        Touched { everywhere: LINTERS.to_vec(), ..Touched::default() }
+    }
+
+    /// Mypy judges the program; what else there is decides what isort takes for a package.
+    fn names(files: Vec<String>, gone: Vec<String>) -> Touched {
+        Touched { everywhere: vec!["mypy", "isort"], files, gone }
+    }
+
+    /// What a linter is called on, to know what it says now.
+    fn targets(&self, linter: &str) -> Vec<&str> {
+        if self.everywhere.contains(&linter) {
+            vec!["."]
+        } else {
+            self.files.iter().map(String::as_str).collect()
+        }
+    }
 }
 
 /// A repository that is edited, and what the linters say of it by hand.
@@ -107,6 +137,15 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Puts a file back whose syntax is broken.
+    fn mend(&mut self) {
+        if let Some(file) = self.broken.take() {
+            self.edits += 1;
+            self.repo.write(&file, self.texts.get(&file).cloned().unwrap_or_default());
+            self.stage(&file);
+        }
+    }
+
     /// Makes one edit, and stages it.
     fn edit(&mut self) -> Touched {
         self.edits += 1;
@@ -115,7 +154,8 @@ impl<'a> Desk<'a> {
             self.broken.take().unwrap_or_else(|| sources[self.rng.usize(..sources.len())].clone());
         let text = self.repo.read(&file);
         let original = self.texts.get(&file).cloned().unwrap_or_default();
-        let was_broken = text.ends_with("def broken(:\n");
+        let was_broken = BREAKS.iter().any(|it| text.ends_with(it));
+        let is_package = file.ends_with("__init__.py");
         let n = self.edits;
         let new = match self.rng.u8(..if self.is_big { 11 } else { 13 }) {
             _ if was_broken => original,
@@ -127,7 +167,9 @@ impl<'a> Desk<'a> {
             5 => format!("{text}\n\nx_{n} = undefined_{n}\n"),
             6 => {
                 self.broken = Some(file.clone());
-                format!("{text}\ndef broken(:\n")
+                // Isort stops at the second, whatever comes after.
+                let breaks = BREAKS[usize::from(!is_package && n.is_multiple_of(2))];
+                format!("{text}{breaks}")
             }
             // As long as before.
             7 => text.replacen('1', "2", 1),
@@ -135,64 +177,68 @@ impl<'a> Desk<'a> {
             9 => {
                 let new = format!("{}_{n}.py", file.trim_end_matches(".py"));
                 self.repo.git(&["mv", &file, &new]);
-                return self.staged(Touched::Everything, &new);
+                self.stage(&new);
+                return Touched::names(vec![new], vec![file]);
             }
             10 if n.is_multiple_of(2) => {
                 self.repo.git(&["rm", "--quiet", "--force", &file]);
-                return self.staged(Touched::Everything, ".flake8");
+                return Touched::names(vec![], vec![file]);
             }
             10 => {
                 let new = format!("{}_new_{n}.py", file.trim_end_matches(".py"));
-                self.repo.write(&new, format!("import {}\nx=1\n", "json"));
-                return self.staged(Touched::Everything, &new);
+                self.repo.write(&new, "import json\nx=1\n");
+                self.stage(&new);
+                return Touched::names(vec![new], vec![]);
             }
             11 => {
                 let length = self.rng.u8(70..120);
                 self.repo.write(".flake8", format!("[flake8]\nmax-line-length = {length}\n"));
-                return self.staged(Touched::Everything, ".flake8");
+                self.stage(".flake8");
+                return Touched { everywhere: vec!["flake8", "mypy"], ..Touched::default() };
             }
             _ => {
                 let (length, strict) = (self.rng.u8(70..120), self.rng.bool());
                 let config = format!(
-                    "[tool.black]\nline-length = {length}\n[tool.isort]\nline_length = {length}\n\
-                     [tool.mypy]\nignore_missing_imports = true\nwarn_return_any = {strict}\n"
+                    "[project]\nname = 'x'\nrequires-python = '>=3.{}'\n[tool.black]\nline-length = {length}\n[tool.isort]\nline_length = {length}\n\
+                     [tool.mypy]\nignore_missing_imports = true\nwarn_return_any = {strict}\n",
+                    self.rng.u8(9..12),
                 );
                 self.repo.write("pyproject.toml", config);
-                return self.staged(Touched::Everything, "pyproject.toml");
+                self.stage("pyproject.toml");
+                let everywhere = vec!["black", "isort", "mypy"];
+                return Touched { everywhere, ..Touched::default() };
             }
         };
         self.repo.write(&file, new);
-        // Who else is in a package decides what isort takes for a package.
-        let touched = if file.ends_with("__init__.py") {
-            Touched::Everything
-        } else {
-            Touched::File(file.clone())
-        };
-        self.staged(touched, &file)
+        self.stage(&file);
+        if is_package {
+            return Touched::names(vec![file], vec![]);
+        }
+        Touched { everywhere: vec!["mypy"], files: vec![file], gone: vec![] }
     }
 
     /// Mypy, by hand, trusts a file of the same size and second: each edit has a second of its own.
-    fn staged(&self, touched: Touched, file: &str) -> Touched {
+    fn stage(&self, file: &str) {
         let later = SystemTime::now() + Duration::from_secs(self.edits);
         let file = fs::File::options().write(true).open(self.repo.path(file)).unwrap();
         file.set_modified(later).unwrap();
         self.repo.git(&["add", "--all"]);
-        touched
     }
 
     /// Whether the lint says what the linters say by hand.
     fn agrees(&mut self, touched: &Touched, tell: &dyn Fn(&str)) -> bool {
         let root = self.repo.path("").canonicalize().unwrap();
-        let target = |linter: &str| match touched {
-            Touched::File(file) if linter != "mypy" => file.as_str(),
-            _ => ".",
-        };
         let Desk { kit, repo, .. } = &*self;
         let (said, through) = thread::scope(|scope| {
             let by_hand = LINTERS.map(|linter| {
-                let targets = [target(linter)];
+                let targets = touched.targets(linter);
                 let (venv, home, root) = (&kit.linters, &repo.home, &root);
-                let call = move || by_hand::by_hand(venv, root, home, linter, &targets);
+                let call = move || {
+                    if targets.is_empty() {
+                        return Said::new();
+                    }
+                    by_hand::by_hand(venv, root, home, linter, &targets)
+                };
                 (linter, scope.spawn(call))
             });
             let through = self.through_lint();
@@ -200,7 +246,9 @@ impl<'a> Desk<'a> {
         });
         for (linter, said) in said {
             let known = self.known.entry(linter).or_default();
-            known.retain(|it| target(linter) != "." && it.1 != target(linter));
+            let stays =
+                |path: &String| !touched.files.contains(path) && !touched.gone.contains(path);
+            known.retain(|it| !touched.everywhere.contains(&linter) && stays(&it.1));
             known.extend(said);
         }
         let expected: Said = self.known.values().flatten().cloned().collect();

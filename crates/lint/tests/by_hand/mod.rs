@@ -30,23 +30,31 @@ pub(super) fn by_hand(
     let mut say = |path: &str, row: &str, code: &str| {
         let path = path.strip_prefix("./").unwrap_or(path);
         let path = path.strip_prefix(&format!("{}/", root.display())).unwrap_or(path);
-        said.insert((linter.to_owned(), path.to_owned(), row.parse().ok(), code.to_owned()));
+        let row = row.parse().ok();
+        // Of a whole file, not every linter has one.
+        let code = row.map_or("", |_| code);
+        said.insert((linter.to_owned(), path.to_owned(), row, code.to_owned()));
     };
     match linter {
         "black" => {
             for line in stderr.lines() {
                 if let Some(path) = line.strip_prefix("would reformat ") {
                     say(path, "", "");
-                } else if let Some(place) = line.strip_prefix("error: cannot parse: ") {
-                    let mut parts = place.split(':');
+                } else if let Some(what) = line.strip_prefix("error: cannot parse") {
+                    let mut parts = what.split_once(": ").unwrap().1.split(':');
                     say(parts.next().unwrap(), parts.next().unwrap(), "syntax");
+                } else {
+                    assert!(!line.starts_with("error: "), "nobody knows what black means: {line}");
                 }
             }
         }
         "isort" => {
             for line in stderr.lines().filter_map(|it| it.strip_prefix("ERROR: ")) {
-                if let Some((path, _)) = line.split_once(" Imports are ") {
-                    say(path, "", "");
+                match (line.split_once(" Imports are "), targets) {
+                    (Some((path, _)), _) => say(path, "", ""),
+                    // It does not say of which file, and stops there.
+                    (None, [file]) if *file != "." => say(file, "", ""),
+                    _ => panic!("isort stopped: {line}"),
                 }
             }
         }
