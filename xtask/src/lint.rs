@@ -190,7 +190,8 @@ impl Progress {
                 let waited = ended.recv_timeout(Duration::from_secs(1));
                 let files = told.load(Ordering::Relaxed);
                 if waited == Err(RecvTimeoutError::Timeout) && files > 0 {
-                    say(&format!("linting {files} files; what is known is not judged again"));
+                    let s = if files == 1 { "" } else { "s" };
+                    say(&format!("linting {files} file{s}; what is known is not judged again"));
                 }
             });
         }

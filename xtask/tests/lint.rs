@@ -615,6 +615,37 @@ fn two_lints_at_once_are_both_right() {
 }
 
 #[test]
+fn in_actions_annotations_appear_by_themselves() {
+    let here = Checkout::new();
+    here.write("a.py", "BAD");
+    here.git("add .");
+    let annotation = "::error file=a.py,line=1,col=1,title=flake8 E1::has ";
+    assert!(!here.lint(&[], 1).contains(annotation));
+    let lint =
+        ["GITHUB_ACTIONS=true", env!("CARGO_BIN_EXE_xtask"), "lint", "--repo", ".", "--venv"];
+    let output = here.cmd("env").args(lint).arg(here.venv("")).output().unwrap();
+    assert!(told(&output).contains(annotation), "{}", told(&output));
+}
+
+#[test]
+fn a_lint_that_takes_long_says_so_on_a_terminal() {
+    let here = Checkout::new();
+    here.write("a.py", "good");
+    here.git("add .");
+    here.cmd("mkfifo").arg(here.venv("stop-flake8")).run().unwrap();
+    // The linter waits at the pipe until the line is there.
+    let script = r#"
+        script --quiet --flush --command "'$XTASK' lint --no-worker --repo . --venv '$VENV'" log &
+        until grep -qs 'linting 1 file;' log; do sleep 0.05; done
+        exec 3<> "$FIFO"; rm "$FIFO"; echo >&3
+        wait "$!""#;
+    let cmd = here.cmd("timeout").args(["60", "bash", "-c", script]);
+    let cmd = cmd.env("XTASK", env!("CARGO_BIN_EXE_xtask")).env("VENV", here.venv(""));
+    let output = cmd.env("FIFO", here.venv("stop-flake8")).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+}
+
+#[test]
 fn a_linter_that_crashes_or_is_missing_is_told_from_a_finding() {
     let here = Checkout::new();
     here.write("a.py", "good");
