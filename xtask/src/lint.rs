@@ -7,14 +7,14 @@ use std::{
     path::{Component, Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
+        OnceLock,
         mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::Duration,
 };
 
+use exec::Cmd;
 use lint::{Format, Report, Request, Scope};
 use xshell::Shell;
 
@@ -120,7 +120,7 @@ impl Lint {
             let here = std::env::current_dir()?;
             Scope::Paths(self.files.iter().map(|it| below(&root, &here, it)).collect())
         };
-        let progress = Progress::start();
+        let progress = Progress::default();
         let report = lint::run(&Request {
             root: &root,
             state: &root.join("target/lint"),
@@ -134,7 +134,7 @@ impl Lint {
                 say("installing the linters that uv.lock names");
                 uv(sh).map(OsString::from).map_err(Into::into)
             },
-            starts: &|files| progress.is_of(files),
+            starts: &|files| progress.begin(files),
         })?;
         drop(progress);
         let color = io::stdout().is_terminal() && self.no_color.is_empty();
@@ -160,46 +160,39 @@ impl Lint {
 
     /// What mends what is judged now.
     fn fix_command(&self) -> String {
-        // `git commit --all` has its files in an index of its own, which is gone afterwards.
-        let is_of_the_commit = self.git_index_file.as_bytes().ends_with(b".lock");
-        let files: Vec<String> = self.files.iter().map(|it| it.display().to_string()).collect();
-        match (&self.since, self.all) {
-            (Some(rev), _) => format!("cargo xtask lint --fix --since={rev}"),
-            (_, true) => "cargo xtask lint --fix --all".to_owned(),
-            _ if !files.is_empty() => format!("cargo xtask lint --fix {}", files.join(" ")),
-            _ if is_of_the_commit => "git add --update && cargo xtask lint --fix".to_owned(),
-            _ => "cargo xtask lint --fix".to_owned(),
+        let mut fix = Cmd::new("cargo").args(["xtask", "lint", "--fix"]);
+        for linter in &self.only {
+            fix = fix.arg(format!("--only={linter}"));
         }
+        fix = fix.args(self.all.then_some("--all"));
+        fix = fix.args(self.since.iter().map(|it| format!("--since={it}"))).args(&self.files);
+        // What `git commit` was told besides is staged for it alone, in an index that goes with it.
+        let is_of_a_commit = self.git_index_file.as_bytes().ends_with(b".lock");
+        format!("{}{fix}", if is_of_a_commit { "git add what you commit, then " } else { "" })
     }
 }
 
-/// Says on a terminal that a lint goes on, if it takes a second.
-struct Progress {
-    files: Arc<AtomicUsize>,
-    /// The other end notices when this one is dropped.
-    _lives: mpsc::Sender<()>,
-}
+/// Says on a terminal that a lint goes on, once it has worked for a second.
+///
+/// Whoever waits to say it notices when this is dropped.
+#[derive(Default)]
+struct Progress(OnceLock<mpsc::Sender<()>>);
 
 impl Progress {
-    fn start() -> Progress {
-        let (lives, ended) = mpsc::channel();
-        let files = Arc::new(AtomicUsize::new(0));
-        let told = Arc::clone(&files);
-        if io::stderr().is_terminal() {
+    fn begin(&self, files: usize) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        self.0.get_or_init(|| {
+            let (lives, ended) = mpsc::channel();
             thread::spawn(move || {
-                let waited = ended.recv_timeout(Duration::from_secs(1));
-                let files = told.load(Ordering::Relaxed);
-                if waited == Err(RecvTimeoutError::Timeout) && files > 0 {
+                if ended.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                     let s = if files == 1 { "" } else { "s" };
                     say(&format!("linting {files} file{s}; what is known is not judged again"));
                 }
             });
-        }
-        Progress { files, _lives: lives }
-    }
-
-    fn is_of(&self, files: usize) {
-        self.files.store(files, Ordering::Relaxed);
+            lives
+        });
     }
 }
 

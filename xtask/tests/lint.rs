@@ -348,7 +348,7 @@ fn a_commit_of_all_or_some_or_an_amended_one_is_judged_as_it_will_be() {
     here.write("a.py", "BAD");
     here.write("b.py", "good 2");
     // Git makes these from an index of their own, which only GIT_INDEX_FILE names.
-    here.commits("--all", Some("git add --update && cargo xtask lint --fix"));
+    here.commits("--all", Some("git add what you commit, then cargo xtask lint --fix"));
     here.commits("a.py", Some("a.py"));
     here.commits("b.py", None);
     here.git("add a.py");
@@ -744,17 +744,24 @@ fn a_fix_keeps_the_mode_and_does_not_follow_links() {
     here.write("../precious.py", "BAD");
     fs::remove_file(here.path("b.py")).unwrap();
     symlink("../precious.py", here.path("b.py")).unwrap();
-    here.write("../elsewhere/c.py", "BAD");
-    here.write("pkg/c.py", "BAD");
-    here.git("add pkg");
-    fs::remove_dir_all(here.path("pkg")).unwrap();
-    symlink("../elsewhere", here.path("pkg")).unwrap();
     here.lint(&["--fix"], 1);
-    here.lint(&["--fix", "--all"], 1);
-    assert_eq!(here.read("../elsewhere/c.py"), "BAD");
     assert_eq!(here.read("a.py"), "good");
     assert_eq!(fs::metadata(here.path("a.py")).unwrap().mode() & 0o777, 0o755);
     assert_eq!(here.read("../precious.py"), "BAD");
+}
+
+#[test]
+fn a_fix_does_not_go_where_a_link_stands_for_a_folder() {
+    let here = Checkout::new();
+    here.write("../elsewhere/a.py", "BAD");
+    here.write("pkg/a.py", "BAD");
+    here.git("add .");
+    here.commits("--no-verify", None);
+    fs::remove_dir_all(here.path("pkg")).unwrap();
+    symlink("../elsewhere", here.path("pkg")).unwrap();
+    let told = here.lint(&["--fix", "--all"], 1);
+    assert!(told.contains("no longer a file: pkg/a.py"), "{told}");
+    assert_eq!(here.read("../elsewhere/a.py"), "BAD");
 }
 
 #[test]

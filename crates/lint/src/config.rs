@@ -23,10 +23,9 @@ pub(crate) fn section(text: &str, tool: &str) -> Option<String> {
     let mut found = None;
     for line in text.lines() {
         let head = line.trim().strip_prefix('[').and_then(|it| it.split_once(']'));
-        // A comment may follow.
-        let head =
-            head.filter(|(_, more)| matches!(more.trim().chars().next(), None | Some('#' | ';')));
-        if let Some((head, _)) = head {
+        // A comment may follow, or the second bracket of TOML's arrays.
+        let ends = |more: &str| more.is_empty() || more.trim().starts_with(['#', ';', ']']);
+        if let Some((head, _)) = head.filter(|(_, more)| ends(more)) {
             let head = head.trim();
             inside = head.strip_prefix("tool.").unwrap_or(head) == tool;
             if inside {
@@ -57,8 +56,10 @@ mod tests {
 
     #[test]
     fn the_targets_of_another_section_are_not_mypys() {
-        let text = "[tool.mypy]\nstrict = true\n[tool.setuptools]\npackages = ['a']\n";
-        assert!(!names_targets(&section(text, "mypy").unwrap()));
+        for other in ["[tool.setuptools]", "[[tool.contracts]]", "[tool.a] # Ours."] {
+            let text = format!("[tool.mypy]\nstrict = true\n{other}\npackages = ['a']\n");
+            assert!(!names_targets(&section(&text, "mypy").unwrap()), "{other}");
+        }
         assert!(names_targets(&section("[mypy]\nfiles =\n    a,\n    b\n", "mypy").unwrap()));
         assert!(names_targets(&section("[ tool.mypy ] # Ours.\nfiles = 'a'\n", "mypy").unwrap()));
         assert_eq!(section("[flake8]\n", "mypy"), None);

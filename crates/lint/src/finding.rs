@@ -46,7 +46,8 @@ pub struct Report {
     pub judged: usize,
     /// The files that were mended.
     pub fixed: Vec<PathBuf>,
-    /// The files that were to be mended and were not: they are staged in part.
+    /// The files that were to be mended and were not: they are staged in part, or no files
+    /// any more.
     pub left: Vec<PathBuf>,
     /// The mended files that are as they were in the index, since they had not been staged.
     pub unstaged: Vec<PathBuf>,

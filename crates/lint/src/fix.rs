@@ -58,6 +58,7 @@ struct Source {
 pub(crate) fn mend(mend: &Mend<'_>, mended: &mut Mended) -> Result<bool, Error> {
     let with_changes = mend.repo.unstaged()?;
     let staged = mend.repo.staged(None)?.paths;
+    let root = mend.root.canonicalize().map_err(Error::file("look up", mend.root))?;
     let mut sources: BTreeMap<&Path, Source> = BTreeMap::new();
     for linter in mend.linters {
         let Some(args) = linter.fix else { continue };
@@ -65,7 +66,7 @@ pub(crate) fn mend(mend: &Mend<'_>, mended: &mut Mended) -> Result<bool, Error> 
         let paths: BTreeSet<&Path> = found.map(|it| it.path.as_path()).collect();
         let mut names = Vec::new();
         for path in paths {
-            let here = mend.root.join(path);
+            let here = root.join(path);
             // Nothing that a link leads to is ours to mend.
             let is_file = here.is_file() && fs::canonicalize(&here).is_ok_and(|it| it == here);
             if !is_file || (with_changes.contains(path) && staged.contains(path)) {
@@ -102,8 +103,8 @@ pub(crate) fn mend(mend: &Mend<'_>, mended: &mut Mended) -> Result<bool, Error> 
     put.map(|()| any)
 }
 
-/// Has the linter mend these files. Where that does not go well, each is mended alone: the trouble
-/// of one is not the others', and what may be cut off is not taken.
+/// Has the linter mend these files. Where that does not go well, each half is mended by itself: the
+/// trouble of one file is not the others', and what may be cut off is not taken.
 fn mend_copies<'a>(
     call: &Call<'_>,
     args: &[&str],
@@ -121,8 +122,8 @@ fn mend_copies<'a>(
                 fs::read(&source.copy).map_err(Error::file("read", source.copy.as_path()))?;
         }
     } else if names.len() > 1 {
-        for name in names {
-            mend_copies(call, args, &[*name], sources)?;
+        for half in names.chunks(names.len().div_ceil(2)) {
+            mend_copies(call, args, half, sources)?;
         }
     }
     Ok(())

@@ -33,6 +33,9 @@ pub struct Installed {
 pub fn install(root: &Path) -> Result<Installed, Error> {
     let Place { path, is_foreign } = place(root)?;
     let folder = path.parent().expect("a hook is in a folder");
+    if folder.ends_with(".husky/_") {
+        return Err(Error::Husky { path: folder.to_owned() });
+    }
     fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
     let before = folder.join(BEFORE);
     if is_foreign {
@@ -92,9 +95,6 @@ fn place(root: &Path) -> Result<Place, Error> {
     let inside = [ask(&["--git-common-dir"])?, ask(&["--show-toplevel"])?];
     if !inside.iter().any(|it| folder.starts_with(it)) {
         return Err(Error::ForeignHooksPath { path: folder });
-    }
-    if folder.ends_with(".husky/_") {
-        return Err(Error::Husky { path: folder });
     }
     let path = folder.join("pre-commit");
     let is_foreign =

@@ -69,11 +69,13 @@ impl<'a> Work<'a> {
     /// The findings, if nothing has to be run for them.
     pub(crate) fn known(&mut self) -> Option<Vec<Finding>> {
         if let Unit::Program { .. } = self.linter.unit {
-            let aliases = tree::aliases(self.entries);
             let mut findings = self.verdicts.get(&self.context)?.clone();
-            for finding in &mut findings {
-                if let Some(path) = aliases.get(&finding.path) {
-                    finding.path.clone_from(path);
+            if !findings.is_empty() {
+                let aliases = tree::aliases(self.entries);
+                for finding in &mut findings {
+                    if let Some(path) = aliases.get(&finding.path) {
+                        finding.path.clone_from(path);
+                    }
                 }
             }
             return Some(findings);
@@ -93,10 +95,7 @@ impl<'a> Work<'a> {
         let call = Call { place, linter: self.linter };
         let learnt = match self.linter.unit {
             Unit::Program { target } => call.program(self.entries, target)?.map(|findings| {
-                // A name that is no text would not be read again.
-                let named = findings.into_iter();
-                let named = named.map(|it| Finding { path: tree::alias(&it.path), ..it });
-                self.verdicts.learn(self.context.clone(), named.collect());
+                self.verdicts.learn(self.context.clone(), findings);
                 1
             }),
             Unit::File { .. } | Unit::FileAmongFiles => self.judge_files(&call)?,
@@ -285,18 +284,19 @@ impl Call<'_> {
         let mut batches = batches(files.iter().map(|it| it.path.as_path()));
         while let Some(names) = batches.pop() {
             let output = self.run(self.place.tree.root(), args, &names)?;
-            let Some(mut found) = (self.linter.parse)(&output) else {
+            let Some(found) = (self.linter.parse)(&output) else {
                 return Ok(Err(self.crash(&output)));
             };
-            let mut nameless = found.iter_mut().filter(|it| it.path.as_os_str().is_empty());
-            if let [name] = &*names {
-                nameless.for_each(|it| it.path = name.into());
-            } else if nameless.next().is_some() {
+            let is_nameless = |it: &Finding| it.path.as_os_str().is_empty();
+            if names.len() > 1 && found.iter().any(is_nameless) {
                 // It stopped at one of them, and what comes after was not judged.
                 batches.extend(names.chunks(names.len().div_ceil(2)).map(<[_]>::to_vec));
                 continue;
             }
-            findings.extend(self.original(found));
+            findings.extend(found.into_iter().map(|it| {
+                let path = if is_nameless(&it) { Path::new(&names[0]) } else { &it.path };
+                Finding { path: self.place.tree.original(path), ..it }
+            }));
         }
         Ok(Ok(findings))
     }
@@ -312,7 +312,7 @@ impl Call<'_> {
         Ok(true)
     }
 
-    /// Its findings in the whole program.
+    /// Its findings in the whole program, by the names that the copy has: what is learnt is text.
     fn program(
         &self,
         entries: &[Entry],
@@ -329,7 +329,10 @@ impl Call<'_> {
             output = self.run(self.place.tree.root(), self.linter.check, &targets)?;
         }
         Ok((self.linter.parse)(&output)
-            .map(|found| self.original(found).collect())
+            .map(|found| {
+                let named = found.into_iter();
+                named.map(|it| Finding { path: self.place.tree.below(&it.path), ..it }).collect()
+            })
             .ok_or_else(|| self.crash(&output)))
     }
 
@@ -406,10 +409,6 @@ impl Call<'_> {
             return Ok(output);
         }
         Ok(self.place.python().args(["-m", module]).args(args).dir(dir).output()?)
-    }
-
-    fn original(&self, found: Vec<Finding>) -> impl Iterator<Item = Finding> {
-        found.into_iter().map(|it| Finding { path: self.place.tree.original(&it.path), ..it })
     }
 
     fn crash(&self, output: &Output) -> Crash {

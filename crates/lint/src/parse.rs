@@ -82,8 +82,12 @@ pub(crate) fn black(output: &Output) -> Option<Vec<Finding>> {
 pub(crate) fn isort(output: &Output) -> Option<Vec<Finding>> {
     let stderr = text(&output.stderr);
     let mut findings = Vec::new();
+    let mut has_unread = false;
     for line in stderr.lines() {
-        if let Some(error) = line.strip_prefix("ERROR: ") {
+        if line == "ERROR: No valid encodings." {
+            // It passes over such files, but where there are no others.
+            has_unread = true;
+        } else if let Some(error) = line.strip_prefix("ERROR: ") {
             findings.push(
                 match error.strip_suffix(" Imports are incorrectly sorted and/or formatted.") {
                     Some(path) => {
@@ -101,6 +105,9 @@ pub(crate) fn isort(output: &Output) -> Option<Vec<Finding>> {
     }
     if has_traceback(&stderr) {
         return None;
+    }
+    if has_unread && findings.is_empty() && output.status.code() == Some(1) {
+        return Some(findings);
     }
     judged(output, findings, &[1])
 }
@@ -258,6 +265,7 @@ ERROR: isort was told to sort imports within code that contains syntax errors: P
              None None error isort was told to sort imports within code that contains syntax errors: Parenthesis is not closed.
         "#]],
         );
+        check(isort, 1, "", "ERROR: No valid encodings.\n", &expect![[r""]]);
         let said =
             "Sorry, but to use --color (color_output) the colorama python package is required.";
         check(isort, 1, "", said, &expect!["could not judge"]);

@@ -108,17 +108,20 @@ impl Repo {
             };
             index.entries.push(Entry { path, mode, oid: oid.to_owned() });
         }
-        if index.entries.iter().any(Entry::is_empty) {
-            let options = ["diff-files", "--name-only", "--diff-filter=A", "-z"];
-            let announced = stdout(&self.git(options))?;
+        let empty = index.entries.iter().filter(|it| it.is_empty());
+        let empty: Vec<&PathBuf> = empty.map(|it| &it.path).collect();
+        if !empty.is_empty() {
+            let options = ["--literal-pathspecs", "diff-files", "--name-only", "-z"];
+            let cmd = self.git(options.into_iter().chain(["--diff-filter=A", "--"])).args(empty);
+            let announced = stdout(&cmd)?;
             let announced: HashSet<PathBuf> = records(&announced).map(path).collect();
             index.entries.retain(|it| !announced.contains(&it.path));
         }
         Ok(index)
     }
 
-    /// Puts the file that a link leads to into its place, where the link is `of_interest` and the
-    /// file in the index, too.
+    /// Replaces each link `of_interest` by the file of the index that it leads to, if there is one.
+    /// A link to a link stays.
     pub(crate) fn follow(
         &self,
         entries: &mut [Entry],

@@ -81,9 +81,14 @@ impl Tree {
 
     /// The path in the repository of a path in the copy, as a linter writes it.
     pub(crate) fn original(&self, path: &Path) -> PathBuf {
-        let path = path.strip_prefix(&self.root).unwrap_or(path);
-        let path: PathBuf = path.components().filter(|it| *it != Component::CurDir).collect();
+        let path = self.below(path);
         self.aliases.get(&path).cloned().unwrap_or(path)
+    }
+
+    /// A path as a linter writes it, from the copy's root.
+    pub(crate) fn below(&self, path: &Path) -> PathBuf {
+        let path = path.strip_prefix(&self.root).unwrap_or(path);
+        path.components().filter(|it| *it != Component::CurDir).collect()
     }
 }
 

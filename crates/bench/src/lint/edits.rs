@@ -199,7 +199,8 @@ impl<'a> Desk<'a> {
             _ => {
                 let (length, strict) = (self.rng.u8(70..120), self.rng.bool());
                 let config = format!(
-                    "[project]\nname = 'x'\nrequires-python = '>=3.{}'\n[tool.black]\nline-length = {length}\n[tool.isort]\nline_length = {length}\n\
+                    "[project]\nname = 'x'\nrequires-python = '>=3.{}'\n\
+                     [tool.black]\nline-length = {length}\n[tool.isort]\nline_length = {length}\n\
                      [tool.mypy]\nignore_missing_imports = true\nwarn_return_any = {strict}\n",
                     self.rng.u8(9..12),
                 );

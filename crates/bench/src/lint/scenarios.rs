@@ -308,9 +308,9 @@ pub fn scenarios(kit: &Kit, command: String, tell: &dyn Fn(&str)) -> Section {
         command,
         about: "Commits that are hard to judge, each made in a new repository with the hook as \
                 `pre-commit install` and `prek install` make it, or one that calls `cargo xtask \
-                lint`. The linter is a stand-in that objects to files with `BAD` in them. Whatever comes of \
-                a commit, every file of the working tree must be as it was before; and the index \
-                too, where the commit did not go through."
+                lint`. The linter is a stand-in that objects to files with `BAD` in them. Whatever \
+                comes of a commit, every file of the working tree must be as it was before; and \
+                the index too, where the commit did not go through."
             .to_owned(),
         tables: vec![table],
         goals: vec![Goal::none(

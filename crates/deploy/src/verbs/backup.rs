@@ -52,9 +52,8 @@ struct Saved<'a> {
 impl Backup {
     pub(crate) async fn run(self, here: &Here) -> Result {
         let mut report = Report::new();
-        let at = environment::now();
-        let stamp = stamp(&at);
-        let file = self.file.unwrap_or_else(|| format!("{}-{stamp}.tar", self.environment));
+        let name = || format!("{}-{}.tar", self.environment, stamp(&environment::now()));
+        let file = self.file.unwrap_or_else(name);
         let bucket = file.starts_with("gs://");
         if !bucket && Path::new(&file).exists() {
             return Err(Failure::refused(anyhow!("`{file}` exists already"))
@@ -70,7 +69,9 @@ impl Backup {
         let settings = here.settings(&self.environment).await?;
         let session = Session::connect(&settings)?;
         let locked = session.locked(Audit::begin(here, "backup"), self.wait, &report)?;
-        let work = format!("{}/{stamp}-backup", locked.observed.layout.backups());
+        // It may have waited: this is the time that its data are of.
+        let at = environment::now();
+        let work = format!("{}/{}-backup", locked.observed.layout.backups(), stamp(&at));
         let by = here.who();
         let saved = save(&locked, &work, &by, &at, unfinished.as_file(), &mut report);
         let archive = locked.finish(saved)?;

@@ -12,6 +12,7 @@ use crate::{DEPLOY, HOME, environment, id, platform, without_test_job};
 
 const CANARY: &str = "canary-91ce";
 const LIMIT: Duration = Duration::from_mins(3);
+
 /// `gcloud secrets versions access VERSION --secret=NAME …`, of what is in a folder. As the real one
 /// does, it writes what it tells into a log, unless told not to.
 const GCLOUD: &str = r#"#!/bin/sh
