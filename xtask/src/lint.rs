@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     io::{self, IsTerminal as _, Write as _},
     os::unix::ffi::OsStrExt as _,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         OnceLock,
@@ -106,13 +106,13 @@ impl Lint {
         }
     }
 
-    fn judge(mut self, sh: &Shell, root: &Path) -> anyhow::Result<Report> {
+    fn judge(self, sh: &Shell, root: &Path) -> anyhow::Result<Report> {
         let root = self.repo.as_deref().unwrap_or(root);
         let root = root.canonicalize()?;
         let fix = self.fix_command();
         let scope = if self.all {
             Scope::All
-        } else if let Some(rev) = self.since.take() {
+        } else if let Some(rev) = self.since {
             Scope::Since(rev)
         } else if self.files.is_empty() {
             Scope::Staged
@@ -125,7 +125,7 @@ impl Lint {
             root: &root,
             state: &root.join("target/lint"),
             scope,
-            only: std::mem::take(&mut self.only),
+            only: self.only,
             fix: self.fix,
             // On a machine of the moment there is no next lint.
             worker: !self.no_worker && self.github_actions != "true",
@@ -220,15 +220,6 @@ impl Hooks {
 
 /// A path as it was typed, from the repository's root.
 fn below(root: &Path, here: &Path, typed: &Path) -> PathBuf {
-    let mut path = PathBuf::new();
-    for component in here.join(typed).components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                path.pop();
-            }
-            other => path.push(other),
-        }
-    }
+    let path = lint::normal(&here.join(typed));
     path.strip_prefix(root).map(Path::to_owned).unwrap_or(path)
 }

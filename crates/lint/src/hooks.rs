@@ -2,12 +2,10 @@
 
 use std::{
     fs,
-    io::{self, Write as _},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use crate::{Error, repo::Repo};
+use crate::{Error, repo::Repo, state};
 
 /// The hook: it runs the compiled program where that is newer than its sources, and Cargo where
 /// not, which costs a commit some fifty milliseconds.
@@ -45,18 +43,10 @@ pub fn install(root: &Path) -> Result<Installed, Error> {
         // Both names are there until ours takes the first: at no moment is there no hook.
         fs::hard_link(&path, &before).map_err(Error::file("make", &before))?;
     }
-    write(folder, &path).map_err(Error::file("write", &path))?;
+    // Git passes over a hook that is not executable.
+    state::write_as(&path, HOOK.as_bytes(), 0o755).map_err(Error::file("write", &path))?;
     let before = before.exists().then_some(before);
     Ok(Installed { path, before })
-}
-
-/// Git passes over a hook that is not executable: it is, from its first moment.
-fn write(folder: &Path, path: &Path) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(HOOK.as_bytes())?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o755))?;
-    file.persist(path)?;
-    Ok(())
 }
 
 /// Removes the hook, and puts back the one that was there before; answers what was removed, or none
@@ -104,6 +94,8 @@ fn place(root: &Path) -> Result<Place, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use exec::Cmd;
     use tempfile::TempDir;
 

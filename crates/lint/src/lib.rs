@@ -29,5 +29,6 @@ pub use self::{
     finding::{Crash, Finding, Report},
     format::Format,
     linter::names,
+    repo::normal,
     run::{Request, Scope, run},
 };

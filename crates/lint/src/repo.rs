@@ -226,13 +226,14 @@ fn path(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(bytes))
 }
 
-/// Without `.` and `..`. One that leaves the repository keeps its `..`, which is in no index.
-fn normal(path: &Path) -> PathBuf {
+/// A path without `.` and `..`; no link is followed. A relative one that leads out keeps the `..` at
+/// its front.
+pub fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
         match component {
             Component::CurDir => {}
-            Component::ParentDir if normal.file_name().is_some() => {
+            Component::ParentDir if normal.has_root() || normal.file_name().is_some() => {
                 normal.pop();
             }
             other => normal.push(other),
@@ -243,4 +244,24 @@ fn normal(path: &Path) -> PathBuf {
 
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, expected: &str) {
+        assert_eq!(normal(Path::new(path)), Path::new(expected));
+    }
+
+    #[test]
+    fn a_path_that_leads_out_is_known_by_its_front() {
+        check("a/./b/../c", "a/c");
+        check("a/..", "");
+        check("a/../../b", "../b");
+        check("../../a/../b", "../../b");
+        check("/../a/../../b", "/b");
+        check("a//b/", "a/b");
+    }
 }

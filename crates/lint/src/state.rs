@@ -1,9 +1,9 @@
 //! The folder in which a lint keeps what is its own, below `target`.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -44,12 +44,18 @@ impl State {
     }
 }
 
-/// Writes a file such that it is seen whole or not at all.
+/// Writes a file of its owner's such that it is seen whole or not at all.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_as(path, bytes, 0o600)
+}
+
+/// Writes a file of this mode such that it is seen whole, and with its mode, or not at all.
+pub(crate) fn write_as(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().expect("a file of ours is in a folder of ours");
     fs::create_dir_all(dir)?;
     let mut file = tempfile::NamedTempFile::new_in(dir)?;
     file.write_all(bytes)?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.persist(path)?;
     Ok(())
 }

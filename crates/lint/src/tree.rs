@@ -21,7 +21,7 @@ use std::{
 use crate::{
     Error,
     linter::{self, LINTERS},
-    repo::{Entry, Mode, Repo},
+    repo::{self, Entry, Mode, Repo},
     state::State,
 };
 
@@ -223,14 +223,10 @@ fn set_time(file: &File, oid: &str) -> io::Result<()> {
 /// A link that leaves the repository is left out: what it leads to is not in the index.
 fn link(path: &Path, below: &Path, content: &[u8]) -> io::Result<()> {
     let target = Path::new(OsStr::from_bytes(content));
-    let mut depth = below.components().count() - 1;
-    for component in target.components() {
-        match component {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            _ => return Ok(()),
-        }
+    let folder = below.parent().expect("a link is in a folder");
+    let there = repo::normal(&folder.join(target));
+    if there.has_root() || there.starts_with("..") {
+        return Ok(());
     }
     std::os::unix::fs::symlink(target, path)
 }

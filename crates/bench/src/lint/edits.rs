@@ -150,11 +150,11 @@ impl<'a> Desk<'a> {
     fn edit(&mut self) -> Touched {
         self.edits += 1;
         let sources = self.repo.sources();
-        let file =
-            self.broken.take().unwrap_or_else(|| sources[self.rng.usize(..sources.len())].clone());
+        let broken = self.broken.take();
+        let was_broken = broken.is_some();
+        let file = broken.unwrap_or_else(|| sources[self.rng.usize(..sources.len())].clone());
         let text = self.repo.read(&file);
         let original = self.texts.get(&file).cloned().unwrap_or_default();
-        let was_broken = BREAKS.iter().any(|it| text.ends_with(it));
         let is_package = file.ends_with("__init__.py");
         let n = self.edits;
         let new = match self.rng.u8(..if self.is_big { 11 } else { 13 }) {
