@@ -85,18 +85,19 @@ impl Processes {
             ],
             "daemon": [program("dagster-daemon"), "run", "--workspace", workspace],
         });
-        let mut cmd = Cmd::new(program("python"))
-            .args(["-c", PROGRAM])
-            .arg(&logs)
-            .arg(services.to_string())
-            .dir(&place.root)
-            .env("PATH", here.programs(&bin))
-            .env("DAGSTER_HOME", instance.parent().expect("it is in a folder"))
-            // What they leave there goes with the socket.
-            .env("TMPDIR", socket.path())
-            .env("DAGSTER_POSTGRES_HOST", "localhost")
-            // The checkout is not ours to write into.
-            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let call = |name: &str| {
+            Cmd::new(program(name))
+                .dir(&place.root)
+                .env("PATH", here.programs(&bin))
+                .env("DAGSTER_HOME", instance.parent().expect("it is in a folder"))
+                // What they leave there goes with the socket.
+                .env("TMPDIR", socket.path())
+                .env("DAGSTER_POSTGRES_HOST", "localhost")
+                // The checkout is not ours to write into.
+                .env("PYTHONDONTWRITEBYTECODE", "1")
+        };
+        make_databases(place, &call("dagster"))?;
+        let mut cmd = call("python").args(["-c", PROGRAM]).arg(&logs).arg(services.to_string());
         for (key, value) in &settings.containers {
             cmd = cmd.env(key, value.expose());
         }
@@ -145,6 +146,25 @@ impl Processes {
         }
         Ok(running.signal_group("KILL")?)
     }
+}
+
+/// Makes the instance's databases, or brings them to what another Dagster wants. Each process would
+/// do the former by itself, and all of them at once leave databases of two versions.
+fn make_databases(place: &Place, dagster: &Cmd) -> Result {
+    const MADE_FOR: &str = "native/home/uv.lock";
+
+    let lock = place.root.join("uv.lock");
+    let lock =
+        fs::read_to_string(&lock).with_context(|| format!("cannot read `{}`", lock.display()))?;
+    if fs::read_to_string(place.path(MADE_FOR)).is_ok_and(|it| it == lock) {
+        return Ok(());
+    }
+    dagster.clone().args(["instance", "migrate"]).read().map_err(|error| {
+        let error = anyhow::Error::from(error).context("cannot make Dagster's databases");
+        Failure::from(error).hint("cargo xtask dev --native --fresh begins with empty ones")
+    })?;
+    place.write(MADE_FOR, &lock, 0o600)?;
+    Ok(())
 }
 
 /// Whether there is a Postgres here that the warehouse can be in.

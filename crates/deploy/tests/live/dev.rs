@@ -50,6 +50,7 @@ fn a_save_is_served_a_broken_one_is_told_and_a_run_in_flight_ends_well() {
     let mut dev = Dev::start(&checkout, &["--native"]);
     row("processes", &dev.saves("here", 10));
     dev.hear("ModuleNotFoundError: No module named 'nowhere_to_be_found'");
+    assert_eq!(revisions(&checkout), ["1"; 3].join("\n"), "each database is of one version");
     dev.end("KILL");
     let ours = checkout.path(".dagster-deploy").display().to_string();
     wait_until(Duration::from_secs(20), "all processes end", || processes_with(&ours).is_empty());
@@ -58,4 +59,15 @@ fn a_save_is_served_a_broken_one_is_told_and_a_run_in_flight_ends_well() {
     let down = checkout.run(&["down", "dev", "--data"]);
     assert_eq!(down.code, 0, "{down}");
     checkout.down();
+}
+
+/// How many versions each of Dagster's databases says it has, with SQLite.
+fn revisions(checkout: &Checkout) -> String {
+    const PROGRAM: &str = "import sqlite3, sys\n\
+        for path in sys.argv[1:]: print(*sqlite3.connect(path).execute('SELECT count(*) FROM alembic_version').fetchone())";
+
+    let home = checkout.path(".dagster-deploy/dev/native/home");
+    let databases = ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"];
+    let python = Cmd::new("python3").args(["-c", PROGRAM]);
+    python.args(databases.iter().map(|it| home.join(it))).read().unwrap()
 }
