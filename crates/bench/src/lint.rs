@@ -57,7 +57,7 @@ impl Kit {
         // The one that was asked for last.
         let linters = venvs
             .max_by_key(|it| {
-                fs::metadata(it.join("lint-identity")).and_then(|it| it.modified()).ok()
+                fs::metadata(it.join("lint-packages")).and_then(|it| it.modified()).ok()
             })
             .unwrap();
         let dir = xtask.ancestors().nth(2).unwrap().join("bench-lint");

@@ -13,13 +13,15 @@ use crate::{
     judge::{Call, Place},
     linter::Linter,
     repo::Repo,
+    state::Locked,
     tree,
 };
 
-/// What is mended, and by whom. The state is locked.
+/// What is mended, and by whom.
 pub(crate) struct Mend<'a> {
     pub(crate) root: &'a Path,
     pub(crate) repo: &'a Repo,
+    pub(crate) locked: &'a Locked,
     pub(crate) place: &'a Place<'a>,
     pub(crate) linters: &'a [&'static Linter],
     pub(crate) findings: &'a [Finding],
@@ -80,7 +82,8 @@ pub(crate) fn mend(mend: &Mend<'_>, mended: &mut Mended) -> Result<bool, Error> 
             }
             names.push(path);
         }
-        mend_copies(&Call { place: mend.place, linter }, args, &names, &mut sources)?;
+        let call = Call { place: mend.place, linter };
+        mend.locked.shared(|| mend_copies(&call, args, &names, &mut sources))?;
     }
 
     let (mut restage, mut any) = (Vec::new(), false);

@@ -13,7 +13,7 @@ use exec::{Cmd, Output};
 use crate::{
     Error, config,
     finding::{Crash, Finding},
-    linter::{Linter, Unit},
+    linter::{Linter, Unit, Walk},
     repo::{Entry, Mode, Repo},
     state::{self, State},
     tree::{self, Tree},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Changed when verdicts of an earlier version of this program must not be trusted.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 /// What one linter is to judge, and what is known of it.
 pub(crate) struct Work<'a> {
@@ -60,7 +60,7 @@ impl<'a> Work<'a> {
             Unit::Program { .. } => (linter.name.to_owned(), String::new()),
             _ => (format!("{}-{context}", linter.name), format!("{}-walk-{context}", linter.name)),
         };
-        let files = files.iter().copied().filter(|it| judges(linter, &it.path)).collect();
+        let files = files.iter().copied().filter(|it| judges(linter, it)).collect();
         let verdicts = Verdicts::load(state, &name);
         let walked = Verdicts::load(state, &walked);
         Ok(Work { linter, entries, files, plugins, context, verdicts, walked })
@@ -82,7 +82,7 @@ impl<'a> Work<'a> {
         }
         let mut findings = Vec::new();
         for entry in &self.files {
-            if !has_walk(self.linter) || *self.walked.get(&path_name(entry))? {
+            if self.linter.walk.is_none() || *self.walked.get(&path_name(entry))? {
                 let known = self.verdicts.get(&content_name(entry))?.iter().cloned();
                 findings.extend(known.map(|it| Finding { path: entry.path.clone(), ..it }));
             }
@@ -98,7 +98,7 @@ impl<'a> Work<'a> {
                 self.verdicts.learn(self.context.clone(), findings);
                 1
             }),
-            Unit::File { .. } | Unit::FileAmongFiles => self.judge_files(&call)?,
+            Unit::File | Unit::FileAmongFiles => self.judge_files(&call)?,
         };
         let judgement = match learnt {
             Ok(judged) => Judgement::Done {
@@ -113,7 +113,7 @@ impl<'a> Work<'a> {
     }
 
     fn judge_files(&mut self, call: &Call<'_>) -> Result<Result<usize, Crash>, Error> {
-        if let Unit::File { walk: Some(args) } = self.linter.unit {
+        if let Some(walk) = self.linter.walk {
             let walked = &mut self.walked;
             let new: Vec<&Entry> = self
                 .files
@@ -121,7 +121,7 @@ impl<'a> Work<'a> {
                 .copied()
                 .filter(|it| walked.get(&path_name(it)).is_none())
                 .collect();
-            match call.walk(args, self.entries, &self.plugins, &new)? {
+            match call.walk(walk, self.entries, &self.plugins, &new)? {
                 Ok(seen) => {
                     for entry in new {
                         walked.learn(path_name(entry), seen.contains(&entry.path));
@@ -135,7 +135,7 @@ impl<'a> Work<'a> {
             .files
             .iter()
             .copied()
-            .filter(|it| !has_walk(self.linter) || walked.get(&path_name(it)) == Some(&true))
+            .filter(|it| self.linter.walk.is_none() || walked.get(&path_name(it)) == Some(&true))
             .filter(|it| verdicts.get(&content_name(it)).is_none())
             .collect();
         let mut by_path: HashMap<PathBuf, Vec<Finding>> = HashMap::new();
@@ -160,18 +160,19 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Whether a linter judges a file, by its ending.
-pub(crate) fn judges(linter: &Linter, path: &Path) -> bool {
+/// Whether a linter judges a file.
+pub(crate) fn judges(linter: &Linter, entry: &Entry) -> bool {
+    judges_by_name(linter, &entry.path) || (linter.scripts && entry.script)
+}
+
+/// Whether a linter judges a file, whatever is in it.
+pub(crate) fn judges_by_name(linter: &Linter, path: &Path) -> bool {
     path.extension().is_some_and(|it| linter.endings.iter().any(|ending| it == *ending))
 }
 
 /// Whether a file's content is part of a linter's configuration.
 pub(crate) fn configures(linter: &Linter, path: &Path) -> bool {
     path.file_name().is_some_and(|it| linter.configs.iter().any(|name| it == *name))
-}
-
-fn has_walk(linter: &Linter) -> bool {
-    matches!(linter.unit, Unit::File { walk: Some(_) })
 }
 
 /// A file's path, as a word of ASCII.
@@ -207,7 +208,7 @@ fn plugins<'a>(
     }
     known.save(state);
     let is_plugin = |it: &&Entry| folders.iter().any(|folder| it.path.starts_with(folder));
-    Ok(entries.iter().filter(|it| judges(linter, &it.path)).filter(is_plugin).collect())
+    Ok(entries.iter().filter(|it| judges(linter, it)).filter(is_plugin).collect())
 }
 
 fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) -> String {
@@ -220,11 +221,12 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) 
     parts.extend(linter.check.iter().map(|it| it.as_bytes()));
     let program = matches!(linter.unit, Unit::Program { .. });
     for entry in entries {
-        if configures(linter, &entry.path) || (program && judges(linter, &entry.path)) {
+        let is_part = judges_by_name(linter, &entry.path) || entry.script;
+        if configures(linter, &entry.path) || (program && is_part) {
             parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
         }
     }
-    if !matches!(linter.unit, Unit::File { .. }) {
+    if linter.unit != Unit::File {
         // Where a link leads says what a package holds.
         for entry in entries.iter().filter(|it| it.mode == Mode::Link) {
             parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
@@ -234,12 +236,12 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) 
     for entry in plugins {
         parts.extend([entry.path.as_os_str().as_bytes(), entry.oid.as_bytes()]);
     }
-    // What is not a part of any program's, but whether it is there counts.
+    // What is not a part of any program's, but whether it is there counts: each folder is a package.
     let mut there = BTreeSet::new();
-    if linter.unit == Unit::FileAmongFiles {
+    if linter.unit != Unit::File {
         for entry in entries {
             there.extend(entry.path.ancestors().skip(1));
-            if judges(linter, &entry.path) {
+            if entry.mode == Mode::Submodule || judges(linter, entry) {
                 there.insert(&entry.path);
             }
             // Its content says whether a package is one of several under one name.
@@ -302,10 +304,11 @@ impl Call<'_> {
     }
 
     /// Mends these files in the copy. Answers whether all of it went well: otherwise a file may be
-    /// cut off.
+    /// cut off. The worker is not asked: where it does not answer, it may still write.
     pub(crate) fn fix(&self, args: &[&str], files: &[&Path]) -> Result<bool, Error> {
         for names in batches(files.iter().copied()) {
-            if !self.run(self.place.tree.root(), args, &names)?.status.success() {
+            let args: Vec<&OsStr> = argv(args, &names);
+            if !self.run_here(self.place.tree.root(), &args)?.status.success() {
                 return Ok(false);
             }
         }
@@ -353,7 +356,7 @@ impl Call<'_> {
     /// Which of these files the linter looks at when it is called on the whole repository.
     fn walk(
         &self,
-        args: &[&str],
+        walk: Walk,
         entries: &[Entry],
         plugins: &[&Entry],
         files: &[&Entry],
@@ -361,6 +364,28 @@ impl Call<'_> {
         if files.is_empty() {
             return Ok(Ok(BTreeSet::new()));
         }
+        match walk {
+            Walk::Listed(args) => self.list(args),
+            Walk::Probed(args) => self.probe(args, entries, plugins, files),
+        }
+    }
+
+    fn list(&self, args: &[&str]) -> Result<Result<BTreeSet<PathBuf>, Crash>, Error> {
+        let output = self.run(self.place.tree.root(), args, &[".".into()])?;
+        if !output.status.success() {
+            return Ok(Err(self.crash(&output)));
+        }
+        let listed = String::from_utf8_lossy(&output.stdout);
+        Ok(Ok(listed.lines().map(|it| self.place.tree.original(Path::new(it))).collect()))
+    }
+
+    fn probe(
+        &self,
+        args: &[&str],
+        entries: &[Entry],
+        plugins: &[&Entry],
+        files: &[&Entry],
+    ) -> Result<Result<BTreeSet<PathBuf>, Crash>, Error> {
         let dir = self.place.state.path("home").join(format!("walk-{}", self.linter.name));
         if dir.exists() {
             fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
@@ -377,7 +402,8 @@ impl Call<'_> {
             }
         }
         for entry in files {
-            write(&entry.path, b"x")?;
+            // The first line may be configured not to count.
+            write(&entry.path, b"\nx")?;
         }
         for entry in plugins {
             // These are executed, too; a comment ends them without a newline.
@@ -401,14 +427,17 @@ impl Call<'_> {
 
     /// Runs the linter, by the worker if there is one.
     fn run(&self, dir: &Path, args: &[&str], names: &[OsString]) -> Result<Output, Error> {
-        let args = args.iter().map(OsStr::new).chain(names.iter().map(OsString::as_os_str));
-        let args: Vec<&OsStr> = args.collect();
-        let module = self.linter.module;
+        let args = argv(args, names);
         let worker = (self.place.worker && names.len() <= FEW).then(|| self.place.worker());
-        if let Some(output) = worker.and_then(|it| it.output(module, &args, dir)) {
-            return Ok(output);
+        match worker.and_then(|it| it.output(self.linter.module, &args, dir)) {
+            Some(output) => Ok(output),
+            None => self.run_here(dir, &args),
         }
-        Ok(self.place.python().args(["-m", module]).args(args).dir(dir).output()?)
+    }
+
+    fn run_here(&self, dir: &Path, args: &[&OsStr]) -> Result<Output, Error> {
+        let call = self.place.python().args(["-m", self.linter.module]);
+        Ok(call.args(args.iter().copied()).dir(dir).output()?)
     }
 
     fn crash(&self, output: &Output) -> Crash {
@@ -448,6 +477,10 @@ impl Place<'_> {
             // A linter that asks git finds none, rather than the one around the copy.
             .env("GIT_DIR", home.join("no-repository"))
     }
+}
+
+fn argv<'a>(args: &'a [&'a str], names: &'a [OsString]) -> Vec<&'a OsStr> {
+    args.iter().map(OsStr::new).chain(names.iter().map(OsString::as_os_str)).collect()
 }
 
 /// Names for a command line: none looks like an option, and no call has too many.

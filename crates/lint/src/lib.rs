@@ -18,6 +18,7 @@ mod linter;
 mod parse;
 mod repo;
 mod run;
+mod script;
 mod state;
 mod tree;
 mod venv;

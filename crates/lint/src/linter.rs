@@ -13,6 +13,8 @@ pub(crate) struct Linter {
     pub(crate) module: &'static str,
     /// The endings of the files it judges.
     pub(crate) endings: &'static [&'static str],
+    /// Whether it judges a file of another name, too, if its first line calls Python.
+    pub(crate) scripts: bool,
     /// The names of the files that configure it, in any folder.
     pub(crate) configs: &'static [&'static str],
     /// The folders of the repository that its configuration takes plugins from: what is in them
@@ -25,6 +27,10 @@ pub(crate) struct Linter {
     pub(crate) fix: Option<&'static [&'static str]>,
     /// What its verdict on a file depends on.
     pub(crate) unit: Unit,
+    /// How it says which files it looks at when it is called on the whole repository; none, if it
+    /// judges them all together. Linters heed what their configuration excludes only while they walk
+    /// through folders.
+    pub(crate) walk: Option<Walk>,
     /// Understands what `check` said; none if the linter could not judge.
     pub(crate) parse: fn(&Output) -> Option<Vec<Finding>>,
 }
@@ -33,12 +39,7 @@ pub(crate) struct Linter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// The file alone.
-    File {
-        /// Arguments with which the linter, called on a folder, objects to each file that it would
-        /// look at, given that all of them end without a newline. Some linters heed their list of
-        /// excluded files only while they walk through folders.
-        walk: Option<&'static [&'static str]>,
-    },
+    File,
     /// The file, and which files there are.
     FileAmongFiles,
     /// All files together. Called with the last argument unless the configuration names targets.
@@ -48,64 +49,78 @@ pub(crate) enum Unit {
     },
 }
 
+/// How a linter says which files it looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// With these arguments, it lists them, a path a line.
+    Listed(&'static [&'static str]),
+    /// With these arguments, it objects to each, given that all of them end without a newline.
+    Probed(&'static [&'static str]),
+}
+
 /// In the order in which they mend.
 pub(crate) const LINTERS: &[Linter] = &[
     Linter {
         name: "isort",
         module: "isort",
         endings: &["py", "pyi", "pyx", "pxd"],
+        scripts: true,
         configs: &["pyproject.toml", "setup.cfg", "tox.ini", ".isort.cfg", ".editorconfig"],
         plugins: None,
         check: &[
             "--check-only",
-            "--filter-files",
             "--format-error={error}: {message}",
             // Else it is sought from the first file's folder on.
             "--settings-path=.",
         ],
-        fix: Some(&["--filter-files", "--settings-path=."]),
+        fix: Some(&["--settings-path=."]),
         unit: Unit::FileAmongFiles,
+        walk: Some(Walk::Listed(&["--show-files", "--settings-path=."])),
         parse: parse::isort,
     },
     Linter {
         name: "black",
         module: "black",
         endings: &["py", "pyi"],
+        scripts: false,
         configs: &["pyproject.toml", ".gitignore"],
         plugins: None,
         check: BLACK,
         fix: Some(&["--no-cache", ROOT]),
-        unit: Unit::File { walk: Some(&["--check", "--verbose", "--no-color", "--no-cache"]) },
+        unit: Unit::File,
+        walk: Some(Walk::Probed(&["--check", "--verbose", "--no-color", "--no-cache"])),
         parse: parse::black,
     },
     Linter {
         name: "flake8",
         module: "flake8",
-        endings: &["py"],
+        // The latter if `filename` says so.
+        endings: &["py", "pyi"],
+        scripts: false,
         configs: &["setup.cfg", "tox.ini", ".flake8"],
         plugins: Some(config::plugin_folders),
         check: FLAKE8,
         fix: None,
-        unit: Unit::File {
-            walk: Some(&[
-                "--append-config=../flake8.cfg",
-                "--output-file=",
-                "--color=never",
-                "--no-show-source",
-                parse::FLAKE8_FORMAT,
-                "--disable-noqa",
-                "--select=W292",
-                "--ignore=",
-                "--extend-ignore=",
-                "--per-file-ignores=",
-            ]),
-        },
+        unit: Unit::File,
+        walk: Some(Walk::Probed(&[
+            "--append-config=../flake8.cfg",
+            "--output-file=",
+            "--color=never",
+            "--no-show-source",
+            parse::FLAKE8_FORMAT,
+            "--disable-noqa",
+            "--select=W292",
+            "--ignore=",
+            "--extend-ignore=",
+            "--per-file-ignores=",
+        ])),
         parse: parse::flake8,
     },
     Linter {
         name: "mypy",
         module: "mypy",
         endings: &["py", "pyi"],
+        scripts: false,
         configs: &[
             "mypy.ini",
             ".mypy.ini",
@@ -120,6 +135,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         check: &["--output=json", "--no-error-summary", "--cache-dir=../mypy"],
         fix: None,
         unit: Unit::Program { target: "." },
+        walk: None,
         parse: parse::mypy,
     },
 ];

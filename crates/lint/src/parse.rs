@@ -96,11 +96,9 @@ pub(crate) fn isort(output: &Output) -> Option<Vec<Finding>> {
                     None => finding("isort", "error", "", error),
                 },
             );
-        } else if let Some((path, why)) = line
-            .split_once("Unable to parse file ")
-            .and_then(|(_, rest)| rest.split_once(" due to "))
-        {
-            findings.push(finding("isort", "syntax", path, why));
+        } else if line.contains("Unable to parse file ") && line.contains(" due to [Errno ") {
+            // One that is no text is nothing to it; this one it could not read.
+            return None;
         }
     }
     if has_traceback(&stderr) {
@@ -261,7 +259,6 @@ ERROR: isort was told to sort imports within code that contains syntax errors: P
             said,
             &expect![[r#"
             /tree/pkg/a b.py None None imports imports would be sorted otherwise
-            ./c.py None None syntax unknown encoding
              None None error isort was told to sort imports within code that contains syntax errors: Parenthesis is not closed.
         "#]],
         );

@@ -1,15 +1,16 @@
 //! What git knows: the index, and what of it is new.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
+    iter,
     os::unix::ffi::OsStrExt as _,
     path::{Component, Path, PathBuf},
 };
 
 use exec::Cmd;
 
-use crate::Error;
+use crate::{Error, script};
 
 /// A checkout.
 ///
@@ -26,6 +27,8 @@ pub(crate) struct Entry {
     pub(crate) mode: Mode,
     /// The name of its content, in hexadecimal.
     pub(crate) oid: String,
+    /// Whether it is a source, though only its first line says so.
+    pub(crate) script: bool,
 }
 
 /// What an entry of the index is.
@@ -40,6 +43,12 @@ pub(crate) enum Mode {
 /// How git writes [`Mode::Link`].
 const LINK: &str = "120000";
 
+/// How git writes [`Mode::Executable`].
+const EXECUTABLE: &str = "100755";
+
+/// A chain of more links than this leads nowhere.
+const LINKS: usize = 8;
+
 /// The content of no byte at all, by git's two kinds of names.
 const NOTHING: [&str; 2] = [
     "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391",
@@ -47,6 +56,10 @@ const NOTHING: [&str; 2] = [
 ];
 
 impl Entry {
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.mode, Mode::File | Mode::Executable)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         NOTHING.contains(&self.oid.as_str())
     }
@@ -59,6 +72,15 @@ pub(crate) struct Staged {
     pub(crate) paths: HashSet<PathBuf>,
     /// Whether a link is, or was, among them.
     pub(crate) links: bool,
+    /// Whether a file that can be executed is, or was, among them.
+    pub(crate) executables: bool,
+}
+
+impl Staged {
+    /// Whether a script may be among them: that is known by the contents.
+    pub(crate) fn may_have_script(&self) -> bool {
+        self.paths.iter().any(|it| script::may_be(it, self.executables))
+    }
 }
 
 /// The index.
@@ -101,12 +123,12 @@ impl Repo {
             }
             let mode = match mode {
                 "100644" => Mode::File,
-                "100755" => Mode::Executable,
+                EXECUTABLE => Mode::Executable,
                 LINK => Mode::Link,
                 "160000" => Mode::Submodule,
                 _ => return Err(strange()),
             };
-            index.entries.push(Entry { path, mode, oid: oid.to_owned() });
+            index.entries.push(Entry { path, mode, oid: oid.to_owned(), script: false });
         }
         let empty = index.entries.iter().filter(|it| it.is_empty());
         let empty: Vec<&PathBuf> = empty.map(|it| &it.path).collect();
@@ -121,24 +143,30 @@ impl Repo {
     }
 
     /// Replaces each link `of_interest` by the file of the index that it leads to, if there is one.
-    /// A link to a link stays.
     pub(crate) fn follow(
         &self,
         entries: &mut [Entry],
         of_interest: impl Fn(&Path) -> bool,
     ) -> Result<(), Error> {
-        let is_link = |it: &(usize, &Entry)| it.1.mode == Mode::Link && of_interest(&it.1.path);
-        let links: Vec<(usize, &Entry)> = entries.iter().enumerate().filter(is_link).collect();
-        let oids: Vec<&str> = links.iter().map(|it| it.1.oid.as_str()).collect();
-        let mut followed = Vec::new();
-        for ((n, link), target) in links.into_iter().zip(self.contents(&oids)?) {
-            let folder = link.path.parent().unwrap_or(Path::new(""));
-            let path = normal(&folder.join(path(&target)));
-            let file = entries.iter().find(|it| it.path == path && it.mode != Mode::Link);
-            followed.extend(file.map(|it| (n, Entry { path: link.path.clone(), ..it.clone() })));
+        let links: Vec<&Entry> = entries.iter().filter(|it| it.mode == Mode::Link).collect();
+        if !links.iter().any(|it| of_interest(&it.path)) {
+            return Ok(());
         }
-        for (n, entry) in followed {
-            entries[n] = entry;
+        let oids: Vec<&str> = links.iter().map(|it| it.oid.as_str()).collect();
+        let targets = links.iter().zip(self.contents(&oids)?).map(|(link, target)| {
+            let folder = link.path.parent().unwrap_or(Path::new(""));
+            (link.path.clone(), normal(&folder.join(path(&target))))
+        });
+        let targets: HashMap<PathBuf, PathBuf> = targets.collect();
+        let files = entries.iter().filter(|it| it.is_file());
+        let files: HashMap<PathBuf, Entry> =
+            files.map(|it| (it.path.clone(), it.clone())).collect();
+        for link in entries.iter_mut().filter(|it| targets.contains_key(&it.path)) {
+            let chain = iter::successors(Some(&link.path), |it| targets.get(*it));
+            let file = chain.take(LINKS + 1).find_map(|it| files.get(it));
+            if let (true, Some(file)) = (of_interest(&link.path), file) {
+                *link = Entry { path: link.path.clone(), ..file.clone() };
+            }
         }
         Ok(())
     }
@@ -153,7 +181,10 @@ impl Repo {
         let mut records = records(&listed);
         // `:MODE MODE OID OID STATUS`, and the path.
         while let (Some(head), Some(name)) = (records.next(), records.next()) {
-            staged.links |= lossy(head).split([':', ' ']).any(|it| it == LINK);
+            let head = lossy(head);
+            let mut modes = head.split([':', ' ']);
+            staged.links |= modes.clone().any(|it| it == LINK);
+            staged.executables |= modes.any(|it| it == EXECUTABLE);
             staged.paths.insert(path(name));
         }
         Ok(staged)
@@ -173,6 +204,18 @@ impl Repo {
             .stdin(names.join(&0))
             .read()?;
         Ok(())
+    }
+
+    /// How many bytes each of these objects has, in this order.
+    pub(crate) fn sizes(&self, oids: &[&str]) -> Result<Vec<u64>, Error> {
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cmd =
+            self.git(["cat-file", "--batch-check=%(objectsize)"]).stdin(oids.join("\n") + "\n");
+        let strange = |it: &str| Error::Strange { program: "git cat-file", what: it.to_owned() };
+        let said = lossy(&stdout(&cmd)?);
+        said.lines().map(|it| it.parse().map_err(|_| strange(it))).collect()
     }
 
     /// The contents of these objects, in this order, as they are in the index: no filter, no end

@@ -14,7 +14,8 @@ use crate::{
     fix,
     judge::{self, Judgement, Place, Work},
     linter::{LINTERS, Linter, Unit},
-    repo::{Entry, Index, Mode, Repo},
+    repo::{Entry, Index, Repo, Staged},
+    script,
     state::State,
     tree::Tree,
     venv::Venv,
@@ -101,35 +102,38 @@ impl Lint<'_> {
             Scope::Since(rev) => Some(self.repo.staged(Some(rev))?),
             Scope::All | Scope::Paths(_) => None,
         };
-        let concerns = |it: &&'static Linter| {
-            changed.as_ref().is_none_or(|changed| {
-                changed.paths.iter().any(|path| matters(it, path))
-                    // Where a link leads says what is in the program.
-                    || (changed.links && matches!(it.unit, Unit::Program { .. }))
-            })
-        };
-        let linters: Vec<&'static Linter> = self.linters.iter().copied().filter(concerns).collect();
+        let mut linters = self.linters.clone();
+        if let Some(changed) = &changed {
+            linters.retain(|it| concerns(it, changed, changed.may_have_script()));
+        }
         if linters.is_empty() {
             return Ok(Report::default());
         }
 
         let index = self.index()?;
+        if let Some(changed) = &changed {
+            let script =
+                index.entries.iter().any(|it| it.script && changed.paths.contains(&it.path));
+            linters.retain(|it| concerns(it, changed, script));
+        }
         let in_question = self.in_question(&index, changed.as_ref().map(|it| &it.paths))?;
         let files: Vec<&Entry> = index
             .entries
             .iter()
-            .filter(|it| matches!(it.mode, Mode::File | Mode::Executable))
-            .filter(|it| in_question(&it.path))
-            .filter(|it| linters.iter().any(|linter| judge::judges(linter, &it.path)))
+            .filter(|it| it.is_file() && in_question(&it.path))
+            .filter(|it| linters.iter().any(|linter| judge::judges(linter, it)))
             .collect();
         let unmerged = index.unmerged.iter().filter(|it| in_question(it)).map(|it| unmerged(it));
         let mut report =
             Report { files: files.len(), findings: unmerged.collect(), ..Report::default() };
 
+        if linters.is_empty() {
+            return Ok(report);
+        }
         let venv = self.venv(&index.entries)?;
         let mut unknown = Vec::new();
         for linter in linters {
-            if !index.entries.iter().any(|it| judge::judges(linter, &it.path)) {
+            if !index.entries.iter().any(|it| judge::judges(linter, it)) {
                 continue;
             }
             let mut work = self.work(&venv, linter, &index.entries, &files)?;
@@ -173,11 +177,15 @@ impl Lint<'_> {
         Ok(report)
     }
 
-    /// The index. A configuration that is a link is the file that it leads to.
+    /// The index. A configuration or a source that is a link is the file that it leads to.
     fn index(&self) -> Result<Index, Error> {
         let mut index = self.repo.index()?;
-        let configures = |path: &Path| LINTERS.iter().any(|it| judge::configures(it, path));
-        self.repo.follow(&mut index.entries, configures)?;
+        self.repo.follow(&mut index.entries, |path| {
+            let is_read =
+                |it: &Linter| judge::configures(it, path) || judge::judges_by_name(it, path);
+            LINTERS.iter().any(is_read)
+        })?;
+        script::mark(&self.state, &self.repo, &mut index.entries)?;
         Ok(index)
     }
 
@@ -229,12 +237,13 @@ impl Lint<'_> {
     fn mend(&self, report: &Report, mended: &mut fix::Mended) -> Result<bool, Error> {
         let index = self.index()?;
         let venv = self.venv(&index.entries)?;
-        let _locked = self.state.lock()?;
+        let locked = self.state.lock()?;
         let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;
         fix::mend(
             &fix::Mend {
                 root: self.request.root,
                 repo: &self.repo,
+                locked: &locked,
                 place: &self.place(&venv, &tree),
                 linters: &self.linters,
                 findings: &report.findings,
@@ -244,11 +253,17 @@ impl Lint<'_> {
     }
 }
 
-/// Whether a change of this path can change what a linter says.
-fn matters(linter: &Linter, path: &Path) -> bool {
-    judge::judges(linter, path)
-        || matches!(linter.unit, Unit::Program { .. })
-            && (judge::configures(linter, path) || path == Path::new("uv.lock"))
+/// Whether what changed can change what a linter says of it; `script` is whether a script is among it.
+fn concerns(linter: &Linter, changed: &Staged, script: bool) -> bool {
+    let is_program = matches!(linter.unit, Unit::Program { .. });
+    let matters = |path: &PathBuf| {
+        judge::judges_by_name(linter, path)
+            || is_program && (judge::configures(linter, path) || path == Path::new("uv.lock"))
+    };
+    changed.paths.iter().any(matters)
+        // Where a link leads says what is in the program, and a script may be named as part of it.
+        || is_program && changed.links
+        || script && (is_program || linter.scripts)
 }
 
 fn unmerged(path: &Path) -> Finding {

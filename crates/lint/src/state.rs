@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
@@ -34,13 +35,33 @@ impl State {
         self.dir.join(name)
     }
 
-    /// Waits until no other lint uses the copy of the index; it is free again when the answer is
-    /// dropped, or its process is gone.
-    pub(crate) fn lock(&self) -> Result<File, Error> {
+    /// Waits until no other lint uses the copy of the index.
+    pub(crate) fn lock(&self) -> Result<Locked, Error> {
         let path = self.path("lock");
         let file = File::create(&path).map_err(Error::file("make", &path))?;
         file.lock().map_err(Error::file("lock", &path))?;
-        Ok(file)
+        Ok(Locked { file, path })
+    }
+}
+
+/// The copy of the index is ours until this is dropped, or its process is gone.
+pub(crate) struct Locked {
+    file: File,
+    path: PathBuf,
+}
+
+impl Locked {
+    /// Has the processes that `run` starts hold the lock, too: one that outlives this process may
+    /// still write into the copy.
+    pub(crate) fn shared<T>(&self, run: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        self.share(FdFlags::empty())?;
+        let result = run();
+        self.share(FdFlags::CLOEXEC)?;
+        result
+    }
+
+    fn share(&self, flags: FdFlags) -> Result<(), Error> {
+        fcntl_setfd(&self.file, flags).map_err(|it| Error::file("lock", &self.path)(it.into()))
     }
 }
 

@@ -46,7 +46,7 @@ impl Tree {
             wanted.folders.extend(path.ancestors().skip(1).map(Path::to_owned));
             if entry.mode == Mode::Submodule {
                 wanted.folders.insert(path);
-            } else if entry.mode == Mode::Link || is_read(&entry.path) {
+            } else if entry.mode == Mode::Link || entry.script || is_read(&entry.path) {
                 wanted.files.insert(path, entry);
             }
         }

@@ -31,7 +31,8 @@ const IDENTIFY: &str = "\
 import importlib.metadata as m, sys, sysconfig
 print(sysconfig.get_path('purelib'))
 print(sys.version)
-print(*sorted(f'{it.name} {it.version}' for it in m.distributions()), sep='\\n')
+source = lambda it: it.read_text('direct_url.json') or ''
+print(*sorted(f'{it.name} {it.version} {source(it)}' for it in m.distributions()), sep='\\n')
 ";
 
 impl Venv {
@@ -50,10 +51,19 @@ impl Venv {
         let name =
             state::name_of([Some(lock), version].into_iter().flatten().map(|it| it.oid.as_bytes()));
         let dir = state.path("venvs").join(&name[..16]);
-        let stamp = dir.join("lint-identity");
+        let (stamp, python) = (dir.join("lint-packages"), dir.join("bin/python"));
         // Its interpreter may be gone: it is a link to the system's.
-        if !stamp.exists() || !dir.join("bin/python").exists() {
-            let _locked = state.lock()?;
+        let is_whole = || stamp.exists() && python.exists();
+        if is_whole() {
+            return Venv::identified(python, &stamp);
+        }
+        let _locked = state.lock()?;
+        // Another lint may have made it meanwhile.
+        if !is_whole() {
+            if dir.exists() {
+                // Cut off, it has packages that only look whole.
+                fs::remove_dir_all(&dir).map_err(Error::file("remove", &dir))?;
+            }
             let project = tempfile::tempdir_in(state.path(""))
                 .map_err(Error::file("make a folder in", state.path("")))?;
             for name in ["uv.lock", ".python-version", "pyproject.toml"] {
@@ -71,7 +81,7 @@ impl Venv {
                 .run()?;
             state::keep_newest(&state.path("venvs"), KEPT);
         }
-        Venv::identified(dir.join("bin/python"), &stamp)
+        Venv::identified(python, &stamp)
     }
 
     /// An environment that somebody else made.

@@ -7,9 +7,12 @@ mod by_hand;
 use std::{
     collections::BTreeSet,
     ffi::OsString,
-    fs,
+    fs::{self, Permissions},
     io::{Read as _, Write as _},
-    os::unix::{fs::symlink, net::UnixStream},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        net::UnixStream,
+    },
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -73,7 +76,7 @@ fn venv() -> PathBuf {
     })
     .expect("`cargo xtask ci --step lint` installs uv");
     let mut venvs = fs::read_dir(state.join("venvs")).unwrap().map(|it| it.unwrap().path());
-    venvs.find(|it| it.join("lint-identity").exists()).unwrap()
+    venvs.find(|it| it.join("lint-packages").exists()).unwrap()
 }
 
 impl Checkout {
@@ -187,6 +190,19 @@ fn after_any_edit_a_lint_says_what_the_linters_say_by_hand() {
         ("tools/for_mypy.py", &mypy_plugin(true)),
         ("pyproject.toml", "[tool.mypy]\nplugins = ['tools/for_mypy.py']\n"),
         ("tools/for_mypy.py", &mypy_plugin(false)),
+        // What linters pass over only while they walk, and what they take besides.
+        ("pyproject.toml", "[tool.isort]\nextend_skip = ['build/deep']\nskip_glob = ['gen']\n"),
+        ("build/deep/unsorted.py", "import sys\nimport os\n"),
+        ("gen/deep/unsorted.py", "import sys\nimport os\n"),
+        (".flake8", "[flake8]\nfilename = *.py,*.pyi\n"),
+        ("pkg/stub.pyi", "import os\nx =1\n"),
+        // A folder is a package of mypy's, whatever is in it.
+        ("user.py", "import assets\n"),
+        ("assets/logo.svg", ""),
+        // A script that is named as part of the program.
+        ("bin/tool", "#!/usr/bin/env python3\nx: int = 1\n"),
+        ("pyproject.toml", "[tool.mypy]\nfiles = ['pkg', 'bin/tool']\n"),
+        ("bin/tool", "#!/usr/bin/env python3\nx: int = ''\n"),
     ];
     for (name, text) in edits {
         here.write(name, text);
@@ -209,7 +225,8 @@ fn a_link_is_what_it_leads_to() {
         said
     };
     here.write("ci/flake8rc", "[flake8]\nmax-line-length = 79\n");
-    link("ci/flake8rc", ".flake8");
+    link("ci/flake8rc", "flake8rc");
+    link("flake8rc", ".flake8");
     let first = agrees("a configuration elsewhere");
     here.write("ci/flake8rc", "[flake8]\nmax-line-length = 20\n");
     assert_ne!(agrees("which changed"), first);
@@ -224,6 +241,51 @@ fn a_link_is_what_it_leads_to() {
     let first = agrees("a package elsewhere");
     link("v2", "now");
     assert_ne!(agrees("and then another one"), first);
+
+    here.write("tool.in", "import sys\nimport os\nx =1\n");
+    link("tool.in", "tool.py");
+    let first = agrees("a source elsewhere");
+    assert!(first.iter().any(|it| it.0 == "black" && it.1 == "tool.py"));
+    here.write("tool.in", "x = 1\n");
+    assert_ne!(agrees("which changed"), first);
+}
+
+#[test]
+fn a_first_line_that_does_not_count_hides_no_other() {
+    let config = [("pyproject.toml", "[tool.black]\nskip-source-first-line = true\n")];
+    let here = Checkout::new(&[&[("a.py", "# Made by hand\nx =1\n")], &config]);
+    let said = here.through_lint();
+    assert_eq!(said, here.by_hand());
+    assert!(said.iter().any(|it| it.0 == "black"));
+}
+
+#[test]
+fn a_script_is_a_source_to_whoever_takes_it_for_one() {
+    let here = Checkout::new(&[CODE, CONFIG]);
+    let without = here.through_lint();
+    let script = "#!/usr/bin/env python3\nimport sys\nimport os\n";
+    here.write("bin/tool", script);
+    let with = here.through_lint();
+    assert_eq!(with, here.by_hand());
+    let new: Vec<_> = with.difference(&without).map(|it| (it.0.as_str(), it.1.as_str())).collect();
+    assert_eq!(new, [("isort", "bin/tool")]);
+    let name = here.root().join("bin/tool");
+    here.lint(true);
+    let mended = fs::read_to_string(&name).unwrap();
+    assert_eq!(mended, "#!/usr/bin/env python3\nimport os\nimport sys\n");
+
+    for other in ["#!/bin/sh\nimport sys\nimport os\n", &script.replace("python3", "pypy")] {
+        here.write("bin/tool", other);
+        assert!(!here.through_lint().iter().any(|it| it.1 == "bin/tool"), "{other}");
+    }
+    // One that is no text is passed over; one that has an ending and can be executed is not.
+    fs::write(&name, b"#!/usr/bin/python\n\n\n# caf\xe9\nimport sys\nimport os\n").unwrap();
+    let name = here.root().join("bin/tool.cgi");
+    fs::write(&name, script).unwrap();
+    fs::set_permissions(&name, Permissions::from_mode(0o755)).unwrap();
+    let said = here.through_lint();
+    assert_eq!(said, here.by_hand());
+    assert!(said.iter().any(|it| it.1 == "bin/tool.cgi"));
 }
 
 #[test]

@@ -32,7 +32,8 @@ for word in "$@"; do
       IFS='
 '
       for file in $(find . -path ./.git -prune -o -path ./excluded -prune -o -name '*.py' -print); do
-        if [ "$tool" != mypy ] || grep -q BAD "$file"; then object "$file"; fi
+        if [ "$tool" = isort ]; then echo "$file"
+        elif [ "$tool" != mypy ] || grep -q BAD "$file"; then object "$file"; fi
       done ;;
     *.py)
       [ -f "$word" ] || { echo "no such file: $word" >&2; exit 2; }

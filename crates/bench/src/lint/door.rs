@@ -42,7 +42,7 @@ impl Door {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         // That there is one; the lint asks Python what it holds.
-        fs::write(venv.join("lint-identity"), "").unwrap();
+        fs::write(venv.join("lint-packages"), "").unwrap();
         fs::create_dir_all(repo.path("target/debug")).unwrap();
         fs::copy(&kit.xtask, repo.path("target/debug/xtask")).unwrap();
         let door = Door { repo, calls: venv.join("bin/calls") };
