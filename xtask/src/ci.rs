@@ -8,7 +8,7 @@ use std::{
 use clap::ValueEnum as _;
 use xshell::{Shell, cmd};
 
-use crate::tools::{packages, say, tool, uv};
+use crate::tools::{packages, say, succeeds, tool, uv};
 
 /// Runs every check, as CI does; installs what they need
 #[derive(clap::Args)]
@@ -108,6 +108,9 @@ impl Step {
                 uv(sh)?;
                 packages(sh, &["openssh-server", "python3-venv"])?;
                 cmd!(sh, "cargo run --quiet --package deploy -- doctor --install").run()?;
+                if !succeeds(cmd!(sh, "docker compose version")) {
+                    packages(sh, &["docker-compose"])?;
+                }
                 cmd!(
                     sh,
                     "cargo nextest run --config-file .cargo/nextest.toml --profile live --workspace"

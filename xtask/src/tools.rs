@@ -1,11 +1,11 @@
 //! Programs that a verb needs, and that this machine may lack.
 
 use anyhow::Context as _;
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
 
 /// Installs a Cargo subcommand that is missing.
 pub(crate) fn tool(sh: &Shell, name: &str) -> anyhow::Result<()> {
-    if cmd!(sh, "{name} --version").quiet().ignore_stdout().ignore_stderr().run().is_ok() {
+    if succeeds(cmd!(sh, "{name} --version")) {
         return Ok(());
     }
     say(&format!("installing {name} (once, a few minutes)"));
@@ -15,13 +15,8 @@ pub(crate) fn tool(sh: &Shell, name: &str) -> anyhow::Result<()> {
 
 /// Installs Debian packages that are missing; elsewhere says what to install.
 pub(crate) fn packages(sh: &Shell, names: &[&str]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|it| {
-            cmd!(sh, "dpkg --status {it}").quiet().ignore_stdout().ignore_stderr().run().is_err()
-        })
-        .collect();
+    let missing: Vec<&str> =
+        names.iter().copied().filter(|it| !succeeds(cmd!(sh, "dpkg --status {it}"))).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -30,16 +25,20 @@ pub(crate) fn packages(sh: &Shell, names: &[&str]) -> anyhow::Result<()> {
     let (program, rest): (_, &[&str]) =
         if is_root { ("apt-get", &[]) } else { ("sudo", &["--non-interactive", "apt-get"]) };
     say(&format!("installing {list}"));
-    cmd!(sh, "{program} {rest...} update --quiet=2")
+    // A machine that was just started looks for updates by itself; and a list that cannot be brought
+    // up to date may do all the same.
+    let options = ["--quiet=2", "-oDPkg::Lock::Timeout=300"];
+    let update = cmd!(sh, "{program} {rest...} update {options...}").run();
+    cmd!(sh, "{program} {rest...} install --yes {options...} {missing...}")
         .run()
-        .and_then(|()| cmd!(sh, "{program} {rest...} install --yes --quiet=2 {missing...}").run())
+        .map_err(|error| update.err().unwrap_or(error))
         .with_context(|| format!("install these packages yourself: sudo apt-get install {list}"))
 }
 
 /// The path of `uv`, which installs Python's packages from `uv.lock`; into `target` if it is
 /// missing.
 pub(crate) fn uv(sh: &Shell) -> anyhow::Result<String> {
-    if cmd!(sh, "uv --version").quiet().ignore_stdout().ignore_stderr().run().is_ok() {
+    if succeeds(cmd!(sh, "uv --version")) {
         return Ok("uv".to_owned());
     }
     packages(sh, &["python3-venv"])?;
@@ -52,6 +51,11 @@ pub(crate) fn uv(sh: &Shell) -> anyhow::Result<String> {
         cmd!(sh, "{pip} install --quiet uv").run()?;
     }
     Ok(uv.display().to_string())
+}
+
+/// Whether it can be called, and ends well.
+pub(crate) fn succeeds(cmd: Cmd<'_>) -> bool {
+    cmd.quiet().ignore_stdout().ignore_stderr().run().is_ok()
 }
 
 /// Tells it on standard error, beside what the tools themselves tell.

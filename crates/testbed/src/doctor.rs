@@ -241,7 +241,9 @@ pub(crate) fn root() -> Option<Root> {
 async fn apt(root: &Root, packages: &[&str], say: &mut dyn FnMut(&str)) -> Result<(), Error> {
     let list = packages.join(" ");
     say(&format!("installing {list} (apt-get)"));
-    let apt = || root.call("env").args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq"]);
+    // A machine that was just started looks for updates by itself.
+    let wait = "-oDPkg::Lock::Timeout=300";
+    let apt = || root.call("env").args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", wait]);
     let update = apt().arg("update");
     let install =
         apt().args(["install", "--yes", "--no-install-recommends"]).args(packages.iter().copied());

@@ -82,13 +82,10 @@ async fn a_testbed_stands_through_a_second_up_and_a_reboot_and_leaves_nothing() 
     // Two containers, two volumes, a network, the image given to the registry.
     assert_eq!(before.len(), 6, "{before:#?}");
 
-    let began = Instant::now();
     let (again, said) = up(root.path(), &options).await;
-    println!("second up: {:?}", began.elapsed());
     assert_eq!(said, Vec::<String>::new());
     assert_eq!(objects(&again), before);
     assert_eq!(again.facts(), testbed.facts());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     let found = Testbed::find(root.path(), "live-v1").await.unwrap().unwrap();
     assert_eq!(found.facts(), testbed.facts());
 

@@ -69,22 +69,11 @@ impl Processes {
         let workspace = place.write("native/workspace.yaml", &workspace, 0o600)?;
         let logs = place.path(LOGS);
         fs::create_dir_all(&logs).with_context(|| format!("cannot make `{}`", logs.display()))?;
-        let port = exec::free_port(port.unwrap_or(settings.deploy.local_port))
-            .ok_or_else(|| anyhow!("no port is free here"))?;
 
         let bin = venv.join("bin");
         let program = |name: &str| bin.join(name).display().to_string();
         let (core, workspace) = (core.display().to_string(), workspace.display().to_string());
         let module = format!("{location}.definitions");
-        let port_argument = port.to_string();
-        let services = json!({
-            "core": [program("dagster"), "code-server", "start", "--socket", core, "--module-name", module],
-            "webserver": [
-                program("dagster-webserver"), "--host", "127.0.0.1", "--port", port_argument,
-                "--workspace", workspace,
-            ],
-            "daemon": [program("dagster-daemon"), "run", "--workspace", workspace],
-        });
         let call = |name: &str| {
             Cmd::new(program(name))
                 .dir(&place.root)
@@ -97,6 +86,18 @@ impl Processes {
                 .env("PYTHONDONTWRITEBYTECODE", "1")
         };
         make_databases(place, &call("dagster"))?;
+
+        let port = exec::free_port(port.unwrap_or(settings.deploy.local_port))
+            .ok_or_else(|| anyhow!("no port is free here"))?;
+        let port_argument = port.to_string();
+        let services = json!({
+            "core": [program("dagster"), "code-server", "start", "--socket", core, "--module-name", module],
+            "webserver": [
+                program("dagster-webserver"), "--host", "127.0.0.1", "--port", port_argument,
+                "--workspace", workspace,
+            ],
+            "daemon": [program("dagster-daemon"), "run", "--workspace", workspace],
+        });
         let mut cmd = call("python").args(["-c", PROGRAM]).arg(&logs).arg(services.to_string());
         for (key, value) in &settings.containers {
             cmd = cmd.env(key, value.expose());

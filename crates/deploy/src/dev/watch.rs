@@ -222,9 +222,15 @@ mod tests {
         write("dagster_core/b.py", "b = 1");
         fs::create_dir(root.join("dagster_core/__pycache__")).unwrap();
         write("uv.lock", "");
-        let saved = watch.saved().await.unwrap();
-        assert_eq!(saved.code, paths(&["dagster_core/a.py", "dagster_core/b.py"]));
-        assert_eq!(saved.made_of, paths(&["uv.lock"]));
+        // On a busy machine they may be more than one.
+        let (mut code, mut made_of) = (BTreeSet::new(), BTreeSet::new());
+        while code.len() < 2 || made_of.is_empty() {
+            let saved = watch.saved().await.unwrap();
+            code.extend(saved.code);
+            made_of.extend(saved.made_of);
+        }
+        assert_eq!(code, paths(&["dagster_core/a.py", "dagster_core/b.py"]));
+        assert_eq!(made_of, paths(&["uv.lock"]));
 
         // As vim saves, and others: beside, and then in its place. To read it is nothing.
         fs::read(root.join("dagster_core/b.py")).unwrap();

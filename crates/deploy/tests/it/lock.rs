@@ -206,7 +206,7 @@ fn who_waits_gets_the_lock_when_it_is_free_and_not_when_nobody_waits_any_more() 
 #[test]
 fn a_holder_that_falls_silent_loses_the_lock_and_what_it_was_doing_is_ended() {
     let place = Place::new();
-    let mut ana = place.take("ana", "1", "0");
+    let mut ana = place.take("ana", "5", "0");
     let token = ana.token();
     let busy = [place.busy(&format!("{token}:do")), place.busy(&format!("{token}:undo"))];
     // Its input is open all the time.

@@ -69,5 +69,5 @@ fn revisions(checkout: &Checkout) -> String {
     let home = checkout.path(".dagster-deploy/dev/native/home");
     let databases = ["history/runs.db", "history/runs/index.db", "schedules/schedules.db"];
     let python = Cmd::new("python3").args(["-c", PROGRAM]);
-    python.args(databases.iter().map(|it| home.join(it))).read().unwrap()
+    python.args(databases.iter().map(|it| home.join(it))).read().expect("Python reads them")
 }

@@ -38,7 +38,7 @@ impl Staging<'_> {
         assert!(template.contains("\nDEPLOY_HOST=local\n"));
         checkout.write(&format!("env-templates/{name}.env"), &template);
         checkout.make_testbed();
-        let port = exec::free_port(0).expect("a port is free");
+        let port = exec::free_port(23_100).expect("a port is free");
         let dir = checkout.path("host");
         let values = checkout
             .facts()
