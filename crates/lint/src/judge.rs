@@ -219,7 +219,7 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) 
         venv.identity.as_bytes(),
     ];
     parts.extend(linter.check.iter().map(|it| it.as_bytes()));
-    let program = matches!(linter.unit, Unit::Program { .. });
+    let program = linter.judges_program();
     for entry in entries {
         let is_part = judges_by_name(linter, &entry.path) || entry.script;
         if configures(linter, &entry.path) || (program && is_part) {
@@ -240,9 +240,9 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) 
     let mut there = BTreeSet::new();
     if linter.unit != Unit::File {
         for entry in entries {
-            there.extend(entry.path.ancestors().skip(1));
+            there.extend(entry.path.ancestors().skip(1).map(Path::as_os_str));
             if entry.mode == Mode::Submodule || judges(linter, entry) {
-                there.insert(&entry.path);
+                there.insert(entry.path.as_os_str());
             }
             // Its content says whether a package is one of several under one name.
             if entry.path.file_stem().is_some_and(|it| it == "__init__") {
@@ -251,7 +251,7 @@ fn context(venv: &Venv, linter: &Linter, entries: &[Entry], plugins: &[&Entry]) 
         }
     }
     parts.push(b"there");
-    parts.extend(there.iter().map(|it| it.as_os_str().as_bytes()));
+    parts.extend(there.iter().map(|it| it.as_bytes()));
     state::name_of(parts)
 }
 
@@ -262,6 +262,9 @@ pub(crate) struct Place<'a> {
     pub(crate) tree: &'a Tree,
     /// Whether a worker is asked, and started.
     pub(crate) worker: bool,
+    /// Whether linters of single files leave the processor to one of the whole program: that has
+    /// one thread, and the others, which have many, are waited for as long as for it.
+    pub(crate) yields: bool,
 }
 
 /// How a linter is called.
@@ -275,6 +278,9 @@ const FEW: usize = 50;
 
 /// A linter's own cache of more bytes than this is forgotten: it keeps what is no longer there.
 const CACHE: u64 = 1_000_000_000;
+
+/// How much a linter yields that does.
+const NICENESS: u8 = 10;
 
 /// So many bytes of names are given to one call.
 const NAMES: usize = 100_000;
@@ -429,14 +435,18 @@ impl Call<'_> {
     fn run(&self, dir: &Path, args: &[&str], names: &[OsString]) -> Result<Output, Error> {
         let args = argv(args, names);
         let worker = (self.place.worker && names.len() <= FEW).then(|| self.place.worker());
-        match worker.and_then(|it| it.output(self.linter.module, &args, dir)) {
+        match worker.and_then(|it| it.output(self.linter.module, &args, dir, self.niceness())) {
             Some(output) => Ok(output),
             None => self.run_here(dir, &args),
         }
     }
 
+    fn niceness(&self) -> u8 {
+        if self.place.yields && !self.linter.judges_program() { NICENESS } else { 0 }
+    }
+
     fn run_here(&self, dir: &Path, args: &[&OsStr]) -> Result<Output, Error> {
-        let call = self.place.python().args(["-m", self.linter.module]);
+        let call = self.place.python(self.niceness()).args(["-m", self.linter.module]);
         Ok(call.args(args.iter().copied()).dir(dir).output()?)
     }
 
@@ -455,7 +465,7 @@ impl Place<'_> {
     /// Makes the next lint of a few files faster.
     pub(crate) fn start_worker(&self) {
         if self.worker {
-            self.worker().start(|source| self.python().arg(source));
+            self.worker().start(|source| self.python(0).arg(source));
         }
     }
 
@@ -464,9 +474,14 @@ impl Place<'_> {
     }
 
     /// A call of Python, isolated from the user's packages, variables and configuration.
-    fn python(&self) -> Cmd {
+    fn python(&self, niceness: u8) -> Cmd {
         let home = self.state.path("home");
-        Cmd::new(&self.venv.python)
+        let python = &self.venv.python;
+        let call = match niceness {
+            0 => Cmd::new(python),
+            _ => Cmd::new("nice").args(["-n", &niceness.to_string()]).arg(python),
+        };
+        call
             // Names are UTF-8 in any locale.
             .args(["-I", "-B", "-X", "utf8"])
             .env("HOME", &home)

@@ -35,6 +35,13 @@ pub(crate) struct Linter {
     pub(crate) parse: fn(&Output) -> Option<Vec<Finding>>,
 }
 
+impl Linter {
+    /// Whether it judges all files together.
+    pub(crate) fn judges_program(&self) -> bool {
+        matches!(self.unit, Unit::Program { .. })
+    }
+}
+
 /// What a verdict depends on, besides the configuration and the linter's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {

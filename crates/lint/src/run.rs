@@ -13,7 +13,7 @@ use crate::{
     finding::{Finding, Report},
     fix,
     judge::{self, Judgement, Place, Work},
-    linter::{LINTERS, Linter, Unit},
+    linter::{LINTERS, Linter},
     repo::{Entry, Index, Repo, Staged},
     script,
     state::State,
@@ -131,13 +131,13 @@ impl Lint<'_> {
             return Ok(report);
         }
         let venv = self.venv(&index.entries)?;
+        linters.retain(|linter| index.entries.iter().any(|it| judge::judges(linter, it)));
+        let (state, repo) = (&self.state, &self.repo);
+        let work = |it: &'static Linter| Work::new(state, repo, &venv, it, &index.entries, &files);
+        let known = at_once(&linters, |it| Ok(work(it)?.known()))?;
         let mut unknown = Vec::new();
-        for linter in linters {
-            if !index.entries.iter().any(|it| judge::judges(linter, it)) {
-                continue;
-            }
-            let mut work = self.work(&venv, linter, &index.entries, &files)?;
-            match work.known() {
+        for (linter, known) in linters.into_iter().zip(known) {
+            match known {
                 Some(findings) => report.findings.extend(findings),
                 None => unknown.push(linter),
             }
@@ -146,17 +146,12 @@ impl Lint<'_> {
             (self.request.starts)(files.len());
             let _locked = self.state.lock()?;
             let tree = Tree::sync(&self.state, &self.repo, &index.entries)?;
-            let place = self.place(&venv, &tree);
+            let place = Place {
+                yields: unknown.iter().any(|it| it.judges_program()),
+                ..self.place(&venv, &tree)
+            };
             // Another lint may have learnt it while this one waited.
-            let work = unknown.into_iter().map(|it| self.work(&venv, it, &index.entries, &files));
-            let work = work.collect::<Result<Vec<Work<'_>>, Error>>()?;
-            let judgements = thread::scope(|scope| {
-                let place = &place;
-                let running = work.into_iter().map(|it| scope.spawn(move || it.judge(place)));
-                let running: Vec<_> = running.collect();
-                let joined = running.into_iter().map(|it| it.join().expect("a linter's thread"));
-                joined.collect::<Result<Vec<Judgement>, Error>>()
-            })?;
+            let judgements = at_once(&unknown, |it| work(it)?.judge(&place))?;
             place.start_worker();
             for judgement in judgements {
                 match judgement {
@@ -212,18 +207,8 @@ impl Lint<'_> {
         })
     }
 
-    fn work<'a>(
-        &self,
-        venv: &Venv,
-        linter: &'static Linter,
-        entries: &'a [Entry],
-        files: &[&'a Entry],
-    ) -> Result<Work<'a>, Error> {
-        Work::new(&self.state, &self.repo, venv, linter, entries, files)
-    }
-
     fn place<'a>(&'a self, venv: &'a Venv, tree: &'a Tree) -> Place<'a> {
-        Place { state: &self.state, venv, tree, worker: self.request.worker }
+        Place { state: &self.state, venv, tree, worker: self.request.worker, yields: false }
     }
 
     fn venv(&self, entries: &[Entry]) -> Result<Venv, Error> {
@@ -253,9 +238,21 @@ impl Lint<'_> {
     }
 }
 
+/// Has something done for each linter, in as many threads.
+fn at_once<T: Send>(
+    linters: &[&'static Linter],
+    each: impl Fn(&'static Linter) -> Result<T, Error> + Sync,
+) -> Result<Vec<T>, Error> {
+    thread::scope(|scope| {
+        let each = &each;
+        let running: Vec<_> = linters.iter().map(|it| scope.spawn(move || each(it))).collect();
+        running.into_iter().map(|it| it.join().expect("a linter's thread does not panic")).collect()
+    })
+}
+
 /// Whether what changed can change what a linter says of it; `script` is whether a script is among it.
 fn concerns(linter: &Linter, changed: &Staged, script: bool) -> bool {
-    let is_program = matches!(linter.unit, Unit::Program { .. });
+    let is_program = linter.judges_program();
     let matters = |path: &PathBuf| {
         judge::judges_by_name(linter, path)
             || is_program && (judge::configures(linter, path) || path == Path::new("uv.lock"))

@@ -4,7 +4,7 @@ A call runs in a process forked for it, so none sees what another left. Usage: w
 SECONDS; it leaves the terminal, and ends by itself when it was not asked anything for SECONDS, or
 when SOCKET is no longer its own.
 
-Asked by one line of JSON, {"module", "args", "dir"}, it answers a dot a second while the call runs,
+Asked by one line of JSON, {"module", "args", "dir", "nice"}, it answers a dot a second while the call runs,
 and then one line of JSON, {"status", "stdout", "stderr"}, of which the last two are lengths; the
 outputs follow. Whoever closes the connection earlier ends the call.
 """
@@ -135,6 +135,7 @@ def call(asked, connection, outputs):
         for fd, output in zip((1, 2), outputs):
             os.dup2(output.fileno(), fd)
         os.chdir(asked["dir"])
+        os.nice(asked["nice"])
         sys.argv = [asked["module"], *asked["args"]]
         runpy.run_module(asked["module"], run_name="__main__", alter_sys=True)
         code = 0

@@ -53,9 +53,15 @@ impl Worker {
     }
 
     /// What `python -m MODULE ARGS` says in this folder; nothing if the worker does not say.
-    pub(crate) fn output(&self, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {
+    pub(crate) fn output(
+        &self,
+        module: &str,
+        args: &[&OsStr],
+        dir: &Path,
+        niceness: u8,
+    ) -> Option<Output> {
         let stream = connect(&self.socket).ok()?;
-        let output = ask(stream, module, args, dir);
+        let output = ask(stream, module, args, dir, niceness);
         if output.is_none() {
             // Stopped, or of no use: without its socket it ends, and another one is started.
             let _ = fs::remove_file(&self.socket);
@@ -91,10 +97,16 @@ fn connect(socket: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(link.join(name))
 }
 
-fn ask(mut stream: UnixStream, module: &str, args: &[&OsStr], dir: &Path) -> Option<Output> {
+fn ask(
+    mut stream: UnixStream,
+    module: &str,
+    args: &[&OsStr],
+    dir: &Path,
+    niceness: u8,
+) -> Option<Output> {
     stream.set_read_timeout(Some(SILENCE)).ok()?;
     let args: Vec<&str> = args.iter().map(|it| it.to_str()).collect::<Option<_>>()?;
-    let asked = json!({ "module": module, "args": args, "dir": dir.to_str()? });
+    let asked = json!({ "module": module, "args": args, "dir": dir.to_str()?, "nice": niceness });
     stream.write_all(format!("{asked}\n").as_bytes()).ok()?;
     let mut answer = BufReader::new(stream);
     let mut head = String::new();
@@ -129,7 +141,7 @@ mod tests {
             (&stream).write_all(answer).unwrap();
             asked
         });
-        let output = worker.output("black", &[OsStr::new("--check")], Path::new("/tree"));
+        let output = worker.output("black", &[OsStr::new("--check")], Path::new("/tree"), 5);
         let understood = output.map(|it| {
             let text = |bytes| String::from_utf8(bytes).unwrap();
             (it.status.code(), text(it.stdout), text(it.stderr))
@@ -138,7 +150,10 @@ mod tests {
         assert_eq!(understood, expected);
         assert_eq!(worker.socket.exists(), expected.is_some(), "it is asked again");
         let asked = server.join().unwrap();
-        assert_eq!(asked, "{\"args\":[\"--check\"],\"dir\":\"/tree\",\"module\":\"black\"}\n");
+        assert_eq!(
+            asked,
+            "{\"args\":[\"--check\"],\"dir\":\"/tree\",\"module\":\"black\",\"nice\":5}\n"
+        );
     }
 
     #[test]
@@ -159,9 +174,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let worker =
             Worker { socket: dir.path().join("sock"), source: dir.path().join("worker.py") };
-        assert!(worker.output("black", &[], Path::new("/")).is_none());
+        assert!(worker.output("black", &[], Path::new("/"), 0).is_none());
         drop(UnixListener::bind(&worker.socket).unwrap());
         assert!(fs::exists(&worker.socket).unwrap());
-        assert!(worker.output("black", &[], Path::new("/")).is_none());
+        assert!(worker.output("black", &[], Path::new("/"), 0).is_none());
     }
 }

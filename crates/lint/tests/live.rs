@@ -221,7 +221,10 @@ fn a_link_is_what_it_leads_to() {
     };
     let agrees = |what: &str| {
         let said = here.through_lint();
-        assert_eq!(said, here.by_hand(), "{what}");
+        // Isort tells of a link by the name of what it leads to.
+        let named = |it: String| if it == "tool.in" { "tool.py".to_owned() } else { it };
+        let by_hand = here.by_hand().into_iter().map(|it| (it.0, named(it.1), it.2, it.3));
+        assert_eq!(said, by_hand.collect(), "{what}");
         said
     };
     here.write("ci/flake8rc", "[flake8]\nmax-line-length = 79\n");
@@ -381,6 +384,7 @@ fn a_worker_says_what_the_call_itself_says() {
         let mut stream = UnixStream::connect(&socket).unwrap();
         let asked = serde_json::json!({
             "module": words[0], "args": words[1..], "dir": dir.path().to_str().unwrap(),
+            "nice": 0,
         });
         stream.write_all(format!("{asked}\n").as_bytes()).unwrap();
         let mut said = String::new();
