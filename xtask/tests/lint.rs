@@ -265,6 +265,12 @@ fn a_link_is_the_file_it_leads_to_and_leads_nowhere_outside() {
     here.git("add .");
     here.commits("", None);
     assert!(here.calls().contains(&"black ./a.py ./inside.py".to_owned()));
+    // What it leads to changes alone.
+    here.write("a.py", "BAD");
+    here.git("add .");
+    here.commits("", Some("inside.py"));
+    here.write("a.py", "good");
+    here.git("add .");
     assert!(!here.path("target/lint/home/tree/outside.py").is_symlink());
     assert!(!here.path("target/lint/home/tree/absolute.py").is_symlink());
 }
@@ -697,7 +703,7 @@ fn a_fix_is_staged_where_all_of_the_file_was() {
     // The other three still find it in `part.py`, and only there.
     let told = here.lint(&["--fix"], 1);
     assert!(told.contains("mended: whole.py"), "{told}");
-    assert!(told.contains("staged in part, or no longer a file: part.py"), "{told}");
+    assert!(told.contains("staged in part, a link, or no longer a file: part.py"), "{told}");
     assert_eq!(here.read("whole.py"), "good");
     assert_eq!(here.git("show :whole.py"), "good");
     assert_eq!(here.read("part.py"), "BAD and more");

@@ -46,7 +46,7 @@ pub struct Report {
     pub judged: usize,
     /// The files that were mended.
     pub fixed: Vec<PathBuf>,
-    /// The files that were to be mended and were not: they are staged in part, or no files
+    /// The files that were to be mended and were not: they are staged in part, links, or no files
     /// any more.
     pub left: Vec<PathBuf>,
     /// The mended files that are as they were in the index, since they had not been staged.

@@ -38,7 +38,9 @@ pub(crate) struct Mended {
 impl Mended {
     pub(crate) fn tell(self, report: &mut Report) {
         report.fixed = self.fixed.into_iter().collect();
-        report.left = self.left.into_iter().collect();
+        // Another name of it may have been mended.
+        let is_bad = |path: &PathBuf| report.findings.iter().any(|it| it.path == *path);
+        report.left = self.left.into_iter().filter(is_bad).collect();
         report.unstaged = self.unstaged.into_iter().collect();
     }
 }

@@ -83,7 +83,7 @@ fn text(report: &Report, color: bool) -> String {
     }
     let told: [(&str, &[std::path::PathBuf]); 3] = [
         ("mended:", &report.fixed),
-        ("not mended, since it is staged in part, or no longer a file:", &report.left),
+        ("not mended, since it is staged in part, a link, or no longer a file:", &report.left),
         ("mended and not staged, as it was before:", &report.unstaged),
     ];
     for (head, paths) in told {
@@ -249,7 +249,7 @@ mod tests {
             isort could not judge:
               Traceback
               KeyError
-            not mended, since it is staged in part, or no longer a file: c.py
+            not mended, since it is staged in part, a link, or no longer a file: c.py
             3 findings in 2 files (2 files looked at, 1.23 s)
         "#]],
         );

@@ -162,7 +162,9 @@ impl<'a> Work<'a> {
 
 /// Whether a linter judges a file.
 pub(crate) fn judges(linter: &Linter, entry: &Entry) -> bool {
-    judges_by_name(linter, &entry.path) || (linter.scripts && entry.script)
+    let elsewhere = |target: &PathBuf| linter.resolves && judges_by_name(linter, target);
+    !entry.target.as_ref().is_some_and(elsewhere)
+        && (judges_by_name(linter, &entry.path) || (linter.scripts && entry.script))
 }
 
 /// Whether a linter judges a file, whatever is in it.
@@ -382,7 +384,10 @@ impl Call<'_> {
             return Ok(Err(self.crash(&output)));
         }
         let listed = String::from_utf8_lossy(&output.stdout);
-        Ok(Ok(listed.lines().map(|it| self.place.tree.original(Path::new(it))).collect()))
+        // Of a folder that a link leads to as well, either name may be listed.
+        let root = self.place.tree.root();
+        let real = |it: &str| fs::canonicalize(root.join(it)).unwrap_or_else(|_| it.into());
+        Ok(Ok(listed.lines().map(|it| self.place.tree.original(&real(it))).collect()))
     }
 
     fn probe(

@@ -15,6 +15,8 @@ pub(crate) struct Linter {
     pub(crate) endings: &'static [&'static str],
     /// Whether it judges a file of another name, too, if its first line calls Python.
     pub(crate) scripts: bool,
+    /// Whether it takes a link for the file that it leads to, under that file's name.
+    pub(crate) resolves: bool,
     /// The names of the files that configure it, in any folder.
     pub(crate) configs: &'static [&'static str],
     /// The folders of the repository that its configuration takes plugins from: what is in them
@@ -72,6 +74,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "isort",
         endings: &["py", "pyi", "pyx", "pxd"],
         scripts: true,
+        resolves: true,
         configs: &["pyproject.toml", "setup.cfg", "tox.ini", ".isort.cfg", ".editorconfig"],
         plugins: None,
         check: &[
@@ -90,6 +93,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "black",
         endings: &["py", "pyi"],
         scripts: false,
+        resolves: false,
         configs: &["pyproject.toml", ".gitignore"],
         plugins: None,
         check: BLACK,
@@ -104,6 +108,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         // The latter if `filename` says so.
         endings: &["py", "pyi"],
         scripts: false,
+        resolves: false,
         configs: &["setup.cfg", "tox.ini", ".flake8"],
         plugins: Some(config::plugin_folders),
         check: FLAKE8,
@@ -128,6 +133,7 @@ pub(crate) const LINTERS: &[Linter] = &[
         module: "mypy",
         endings: &["py", "pyi"],
         scripts: false,
+        resolves: false,
         configs: &[
             "mypy.ini",
             ".mypy.ini",

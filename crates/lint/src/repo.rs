@@ -29,6 +29,8 @@ pub(crate) struct Entry {
     pub(crate) oid: String,
     /// Whether it is a source, though only its first line says so.
     pub(crate) script: bool,
+    /// The file that it is, if it is a link.
+    pub(crate) target: Option<PathBuf>,
 }
 
 /// What an entry of the index is.
@@ -128,7 +130,13 @@ impl Repo {
                 "160000" => Mode::Submodule,
                 _ => return Err(strange()),
             };
-            index.entries.push(Entry { path, mode, oid: oid.to_owned(), script: false });
+            index.entries.push(Entry {
+                path,
+                mode,
+                oid: oid.to_owned(),
+                script: false,
+                target: None,
+            });
         }
         let empty = index.entries.iter().filter(|it| it.is_empty());
         let empty: Vec<&PathBuf> = empty.map(|it| &it.path).collect();
@@ -165,7 +173,8 @@ impl Repo {
             let chain = iter::successors(Some(&link.path), |it| targets.get(*it));
             let file = chain.take(LINKS + 1).find_map(|it| files.get(it));
             if let (true, Some(file)) = (of_interest(&link.path), file) {
-                *link = Entry { path: link.path.clone(), ..file.clone() };
+                let target = Some(file.path.clone());
+                *link = Entry { path: link.path.clone(), target, ..file.clone() };
             }
         }
         Ok(())

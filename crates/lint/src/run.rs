@@ -48,7 +48,8 @@ pub struct Request<'a> {
 /// The files in question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Those that differ from what was last committed.
+    /// Those that differ from what was last committed. Where nothing does but files that no linter
+    /// looks at by their names, nothing is judged, though a link may lead to one of them.
     Staged,
     /// All that are in the index.
     All,
@@ -97,7 +98,7 @@ struct Lint<'a> {
 
 impl Lint<'_> {
     fn judge(&self) -> Result<Report, Error> {
-        let changed = match &self.request.scope {
+        let mut changed = match &self.request.scope {
             Scope::Staged => Some(self.repo.staged(None)?),
             Scope::Since(rev) => Some(self.repo.staged(Some(rev))?),
             Scope::All | Scope::Paths(_) => None,
@@ -111,7 +112,13 @@ impl Lint<'_> {
         }
 
         let index = self.index()?;
-        if let Some(changed) = &changed {
+        if let Some(changed) = &mut changed {
+            let is_changed = |it: &&Entry| {
+                it.target.as_ref().is_some_and(|target| changed.paths.contains(target))
+            };
+            let links: Vec<PathBuf> =
+                index.entries.iter().filter(is_changed).map(|it| it.path.clone()).collect();
+            changed.paths.extend(links);
             let script =
                 index.entries.iter().any(|it| it.script && changed.paths.contains(&it.path));
             linters.retain(|it| concerns(it, changed, script));

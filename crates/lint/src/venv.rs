@@ -57,7 +57,7 @@ impl Venv {
         if is_whole() {
             return Venv::identified(python, &stamp);
         }
-        let _locked = state.lock()?;
+        let locked = state.lock()?;
         // Another lint may have made it meanwhile.
         if !is_whole() {
             if dir.exists() {
@@ -73,12 +73,12 @@ impl Venv {
                     fs::write(&path, content).map_err(Error::file("write", &path))?;
                 }
             }
-            Cmd::new(uv().map_err(Error::Uv)?)
+            let sync = Cmd::new(uv().map_err(Error::Uv)?)
                 .args(["sync", "--frozen", "--quiet", "--no-install-project"])
                 .arg("--project")
                 .arg(project.path())
-                .env("UV_PROJECT_ENVIRONMENT", &dir)
-                .run()?;
+                .env("UV_PROJECT_ENVIRONMENT", &dir);
+            locked.shared(|| Ok(sync.run()?))?;
             state::keep_newest(&state.path("venvs"), KEPT);
         }
         Venv::identified(python, &stamp)

@@ -4,9 +4,9 @@ A call runs in a process forked for it, so none sees what another left. Usage: w
 SECONDS; it leaves the terminal, and ends by itself when it was not asked anything for SECONDS, or
 when SOCKET is no longer its own.
 
-Asked by one line of JSON, {"module", "args", "dir", "nice"}, it answers a dot a second while the call runs,
-and then one line of JSON, {"status", "stdout", "stderr"}, of which the last two are lengths; the
-outputs follow. Whoever closes the connection earlier ends the call.
+Asked by one line of JSON, {"module", "args", "dir", "nice"}, it answers a dot a second while the
+call runs, and then one line of JSON, {"status", "stdout", "stderr"}, of which the last two are
+lengths; the outputs follow. Whoever closes the connection earlier ends the call.
 """
 
 import gc

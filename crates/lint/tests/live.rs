@@ -239,9 +239,11 @@ fn a_link_is_what_it_leads_to() {
     here.write("v2/__init__.py", "");
     here.write("v1/f.py", "def f() -> int:\n    return 1\n");
     here.write("v2/f.py", "def f() -> str:\n    return \"\"\n");
+    here.write("v1/unsorted.py", "import sys\nimport os\n");
     here.write("user.py", "from now.f import f\n\nx: int = f()\n");
     link("v1", "now");
     let first = agrees("a package elsewhere");
+    assert!(first.iter().any(|it| it.0 == "isort" && it.1 == "v1/unsorted.py"));
     link("v2", "now");
     assert_ne!(agrees("and then another one"), first);
 
@@ -251,6 +253,11 @@ fn a_link_is_what_it_leads_to() {
     assert!(first.iter().any(|it| it.0 == "black" && it.1 == "tool.py"));
     here.write("tool.in", "x = 1\n");
     assert_ne!(agrees("which changed"), first);
+
+    here.write("pyproject.toml", "[tool.isort]\nextend_skip = ['vendored']\n");
+    here.write("vendored/six.py", "import sys\nimport os\n");
+    link("vendored/six.py", "six.py");
+    agrees("a source that isort skips elsewhere");
 }
 
 #[test]

@@ -52,7 +52,7 @@ pub fn speed(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
             if side.is_orchestrated() {
                 seconds.add(TEXT, side.hook, side.with_text(kit));
             }
-            if round <= few && !matches!(side.hook, Hook::PrekAtOnce | Hook::InSequence) {
+            if !matches!(side.hook, Hook::PrekAtOnce | Hook::InSequence) {
                 seconds.add(COLD, side.hook, side.cold(kit));
             }
         }

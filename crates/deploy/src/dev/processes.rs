@@ -85,7 +85,7 @@ impl Processes {
                 // The checkout is not ours to write into.
                 .env("PYTHONDONTWRITEBYTECODE", "1")
         };
-        make_databases(place, &call("dagster"))?;
+        make_databases(place, &call("dagster"), report)?;
 
         let port = exec::free_port(port.unwrap_or(settings.deploy.local_port))
             .ok_or_else(|| anyhow!("no port is free here"))?;
@@ -151,20 +151,28 @@ impl Processes {
 
 /// Makes the instance's databases, or brings them to what another Dagster wants. Each process would
 /// do the former by itself, and all of them at once leave databases of two versions.
-fn make_databases(place: &Place, dagster: &Cmd) -> Result {
+fn make_databases(place: &Place, dagster: &Cmd, report: &Report) -> Result {
     const MADE_FOR: &str = "native/home/uv.lock";
 
     let lock = place.root.join("uv.lock");
     let lock =
         fs::read_to_string(&lock).with_context(|| format!("cannot read `{}`", lock.display()))?;
-    if fs::read_to_string(place.path(MADE_FOR)).is_ok_and(|it| it == lock) {
+    let made_for = fs::read_to_string(place.path(MADE_FOR)).ok();
+    if made_for.as_ref() == Some(&lock) {
         return Ok(());
     }
-    dagster.clone().args(["instance", "migrate"]).read().map_err(|error| {
-        let error = anyhow::Error::from(error).context("cannot make Dagster's databases");
-        Failure::from(error).hint("cargo xtask dev --native --fresh begins with empty ones")
-    })?;
-    place.write(MADE_FOR, &lock, 0o600)?;
+    match dagster.clone().args(["instance", "migrate"]).read() {
+        Ok(_) => drop(place.write(MADE_FOR, &lock, 0o600)?),
+        // An older Dagster may work with what a newer one made.
+        Err(error) if made_for.is_some() => {
+            report.say(&format!("  Dagster's databases stay as they are: {error}"));
+        }
+        Err(error) => {
+            let error = anyhow::Error::from(error).context("cannot make Dagster's databases");
+            let failure = Failure::from(error);
+            return Err(failure.hint("cargo xtask dev --native --fresh begins with empty ones"));
+        }
+    }
     Ok(())
 }
 
