@@ -315,8 +315,7 @@ impl Call<'_> {
     /// cut off. The worker is not asked: where it does not answer, it may still write.
     pub(crate) fn fix(&self, args: &[&str], files: &[&Path]) -> Result<bool, Error> {
         for names in batches(files.iter().copied()) {
-            let args: Vec<&OsStr> = argv(args, &names);
-            if !self.run_here(self.place.tree.root(), &args)?.status.success() {
+            if !self.run_here(self.place.tree.root(), &argv(args, &names))?.status.success() {
                 return Ok(false);
             }
         }

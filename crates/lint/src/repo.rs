@@ -167,15 +167,20 @@ impl Repo {
         });
         let targets: HashMap<PathBuf, PathBuf> = targets.collect();
         let files = entries.iter().filter(|it| it.is_file());
-        let files: HashMap<PathBuf, Entry> =
-            files.map(|it| (it.path.clone(), it.clone())).collect();
-        for link in entries.iter_mut().filter(|it| targets.contains_key(&it.path)) {
-            let chain = iter::successors(Some(&link.path), |it| targets.get(*it));
-            let file = chain.take(LINKS + 1).find_map(|it| files.get(it));
-            if let (true, Some(file)) = (of_interest(&link.path), file) {
-                let target = Some(file.path.clone());
-                *link = Entry { path: link.path.clone(), target, ..file.clone() };
+        let files: HashMap<&Path, &Entry> = files.map(|it| (it.path.as_path(), it)).collect();
+        let mut followed = Vec::new();
+        for (n, link) in entries.iter().enumerate() {
+            if link.mode == Mode::Link && of_interest(&link.path) {
+                let chain = iter::successors(Some(&link.path), |it| targets.get(*it));
+                let file = chain.take(LINKS + 1).find_map(|it| files.get(it.as_path()));
+                followed.extend(file.map(|file| {
+                    let target = Some(file.path.clone());
+                    (n, Entry { path: link.path.clone(), target, ..(*file).clone() })
+                }));
             }
+        }
+        for (n, entry) in followed {
+            entries[n] = entry;
         }
         Ok(())
     }

@@ -56,8 +56,8 @@ pub fn edits(kit: &Kit, rounds: usize, command: String, tell: &dyn Fn(&str)) -> 
     Section {
         command,
         about: "Random edits: of a blank, a name, an import, a type, the syntax or one digit; \
-                files and scripts made, removed, renamed and put back; other configuration. After each, all \
-                is staged, and `cargo xtask lint --all` must say what black, isort, flake8 and \
+                files and scripts made, removed, renamed and put back; other configuration. After \
+                each, all is staged, and `cargo xtask lint --all` must say what black, isort, flake8 and \
                 mypy say when they are called by hand: the same files, lines and codes. Before \
                 the first and after the last edit all four are called on everything; after each \
                 edit mypy is, and so is a linter whose configuration it changed, and isort where \
